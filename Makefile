@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+# Entry points for people. Everything is a script in scripts/ or qemu/; this file names them. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test shell guest modules tools check fmt env install clean cache-clean
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo
+	@echo 'make guest RUN=script.sh [ARGS="..."], and for guest, shell, test, demo:'
+	@echo '  KVER=7.2|7.3  SMP=  MEM=  PMEM=<size of each NVDIMM>  TIMEOUT=<s>  QEMU_ARGS=  APPEND=<kernel command line>'
+	@echo '  VIRTIO_PMEM=<size>  PMEM_DIR=<keep the NVDIMMs there>  ICOUNT=1  (all of them: the head of qemu/run)'
+	@echo 'make test ONLY="engine guest boot" [TESTS="rename truncate"]: a part.'
+	@echo 'Caches: OCHRE_CACHE, default ~/.cache/ochre.'
+
+demo: tools ## the main job on real programs, in a virtual machine, told step by step
+	@MODULE=$$(scripts/build-module) && export MODULE && scripts/demo
+
+test: ## all tests; ends with a line "N passed, N failed"
+	@scripts/test
+
+shell: tools ## an interactive machine with a filesystem mounted
+	@MODULE=$$(scripts/build-module) && TIMEOUT=$${TIMEOUT:-86400} MODULE=$$MODULE qemu/run --shell
+
+guest: tools ## runs RUN=script ARGS=... in a virtual machine; /out comes back as build/out
+	@test -n "$(RUN)" || { echo 'make guest wants RUN=script.sh' >&2; exit 2; }
+	@MODULE=$$(scripts/build-module) && MODULE=$$MODULE qemu/run $(RUN) $(ARGS)
+
+modules: ## build/ochre.ko for KVER=7.2 or 7.3 of Debian's backports, or for the prepared kernel tree KDIR
+	@scripts/build-module >/dev/null
+
+tools: ## build/bin/mkfs.ochre, fsck.ochre, ochre: static
+	@scripts/build-tools
+
+check: ## formatting, clippy on module and tools, rules on layers, unsafe and sizes
+	@scripts/check
+
+fmt: ## formats the sources
+	@scripts/check --fmt
+
+env: ## only makes the environment: build root, kernel, guest
+	@scripts/env-guest
+
+install: tools ## into this machine: its kernel must be Debian's 7.2 or 7.3 (DESTDIR=)
+	@scripts/install
+
+clean: ## removes what was built here
+	rm -rf build tools/target
+
+cache-clean: ## removes the cached environment too
+	rm -rf "$${OCHRE_CACHE:-$$HOME/.cache/ochre}"

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Functions for what Rust cannot call: static inlines and macros of the kernel's headers. */
+#ifndef _OCHRE_HELPERS_H
+#define _OCHRE_HELPERS_H
+
+#include <linux/fs.h>
+#include <linux/sched/mm.h>
+
+void ochre_memcpy_flushcache(void *to, const void *from, size_t n);
+
+/* ---- names and mounts: src/vfs/{super_block,fs_context,inode,attributes,directory,dentry,export}.rs, src/platform/linux.rs ---- */
+#include <linux/blkdev.h>
+#include <linux/exportfs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/rwsem.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/statfs.h>
+
+/* Flags that the kernel's headers write as macros which bindgen cannot evaluate. */
+enum ochre_flags {
+	OCHRE_SB_RDONLY = SB_RDONLY,
+	OCHRE_SB_ACTIVE = SB_ACTIVE,
+	OCHRE_FMODE_32BITHASH = (__force unsigned int)FMODE_32BITHASH,
+	OCHRE_NOWAIT = (__force unsigned int)IOCB_NOWAIT,
+};
+
+struct kmem_cache *ochre_inode_cache_create(const char *name, unsigned int size, unsigned int align,
+					    void (*init)(void *));
+struct inode *ochre_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
+bool ochre_inode_is_new(struct inode *inode);
+s64 ochre_inode_atime(struct inode *inode);
+s64 ochre_inode_mtime(struct inode *inode);
+s64 ochre_inode_ctime(struct inode *inode);
+void ochre_inode_set_times(struct inode *inode, s64 atime, s64 mtime, s64 ctime);
+s64 ochre_inode_set_ctime_current(struct inode *inode);
+void ochre_inode_set_mctime(struct inode *inode, s64 time);
+void ochre_inode_set_ctime(struct inode *inode, s64 time);
+void ochre_inode_set_uid_gid(struct inode *inode, uid_t uid, gid_t gid);
+uid_t ochre_inode_uid(struct inode *inode);
+gid_t ochre_inode_gid(struct inode *inode);
+void ochre_mount_message(struct fs_context *fc, char level, const char *device, const void *arguments);
+void ochre_super_set_uuid(struct super_block *sb, const u8 *uuid);
+void ochre_super_fsid(struct kstatfs *statfs, const u8 *uuid);
+void ochre_sb_start_intwrite(struct super_block *sb);
+bool ochre_sb_start_intwrite_trylock(struct super_block *sb);
+void ochre_sb_end_intwrite(struct super_block *sb);
+bool ochre_dir_emit(struct dir_context *ctx, const char *name, int length, u64 ino, unsigned int type);
+bool ochre_dir_emit_dots(struct file *file, struct dir_context *ctx);
+int ochre_finish_open_simple(struct file *file, int error);
+u32 ochre_new_encode_dev(dev_t dev);
+dev_t ochre_new_decode_dev(u32 dev);
+void ochre_init_rwsem(struct rw_semaphore *lock, const char *name, struct lock_class_key *key);
+void ochre_down_write_nested(struct rw_semaphore *lock, int subclass);
+unsigned int ochre_current_cpu(void);
+void ochre_cond_resched(void);
+
+/* ---- data path: src/media.rs, src/vfs/{dax_device,dax,iomap,file_data,mapping,rwsem,wait}.rs ---- */
+#include <linux/blkdev.h>
+#include <linux/dax.h>
+#include <linux/iomap.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/pfn.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
+#include <linux/wait_bit.h>
+#include <linux/libnvdimm.h>
+#include <linux/writeback.h>
+
+bool ochre_read_words(u64 *to, const u64 *from, size_t words);
+void ochre_fence_all_cpus(void);
+bool ochre_reads_need_care(void);
+
+enum ochre_dax_refusal { OCHRE_DAX_FINE, OCHRE_DAX_NONE, OCHRE_DAX_UNALIGNED };
+enum ochre_dax_refusal ochre_bdev_dax_refusal(struct block_device *bdev);
+void ochre_bdev_name(struct block_device *bdev, char *name, size_t size);
+u64 ochre_bdev_bytes(struct block_device *bdev);
+
+struct page *ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgoff_t last,
+				       unsigned long base_pfn, unsigned long pfns);
+int ochre_wait_page_idle(struct page *page, unsigned int milliseconds);
+int ochre_wait_var_killable(void *var, bool (*condition)(void *), void *context);
+void ochre_wake_var(void *var);
+bool ochre_fatal_signal_pending(void);
+
+void ochre_inode_lock(struct inode *inode);
+void ochre_inode_unlock(struct inode *inode);
+int ochre_inode_trylock(struct inode *inode);
+void ochre_inode_lock_shared(struct inode *inode);
+void ochre_inode_unlock_shared(struct inode *inode);
+int ochre_inode_trylock_shared(struct inode *inode);
+void ochre_invalidate_lock(struct address_space *mapping);
+void ochre_invalidate_unlock(struct address_space *mapping);
+void ochre_invalidate_lock_shared(struct address_space *mapping);
+void ochre_invalidate_unlock_shared(struct address_space *mapping);
+void ochre_start_pagefault(struct super_block *sb);
+void ochre_end_pagefault(struct super_block *sb);
+void ochre_i_size_write(struct inode *inode, loff_t size);
+bool ochre_mapping_empty(struct address_space *mapping);
+void ochre_pagefault_disable(void);
+void ochre_pagefault_enable(void);
+unsigned int ochre_nofs_enter(void);
+void ochre_nofs_leave(unsigned int flags);
+void ochre_release_fault_lock(struct vm_fault *vmf);
+struct file *ochre_get_file(struct file *file);
+int ochre_dax_mmap_prepare(struct vm_area_desc *desc, struct dax_device *dax_dev,
+			   const struct vm_operations_struct *ops);
+void ochre_file_accessed(struct file *file);
+void ochre_file_allow_direct_and_nowait(struct file *file);
+ssize_t ochre_generic_write_sync(struct kiocb *iocb, ssize_t count);
+
+#endif

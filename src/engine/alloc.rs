@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocation of blocks, inodes and orphan slots, in memory.
+//!
+//! Nothing here writes the medium by itself: what is taken becomes durable by a transaction's record and is stored when that
+//! is applied. A crash before leaves nothing behind.
+//!
+//! Groups are read at first use. A search starts in the group that the caller names and goes round; each round tries harder
+//! ([`slots::Effort`]). Groups that are not loaded and have no free blocks by their header's count are not loaded for it.
+
+pub mod ag;
+pub mod chunks;
+pub mod orphans;
+pub mod policy;
+pub mod quarantine;
+pub mod slots;
+
+use super::checksum::Keys;
+use super::error::{Error, Result};
+use super::format::ag as format;
+use super::media::Media;
+use super::superblock::SuperInfo;
+use super::types::*;
+use crate::platform::atomic::{AtomicU64, Ordering};
+use crate::platform::{lock_class, Box, Mutex, Once, Vec};
+use ag::Ag;
+use policy::{left_over, Purpose};
+use slots::Effort;
+
+pub use policy::{AllocRequest, Window};
+
+/// All groups of a volume.
+pub struct Allocator {
+    groups: Vec<Once<Box<Ag>>>,
+    load: Mutex<()>,
+    /// Groups whose counts changed since the last checkpoint.
+    dirty: Vec<AtomicU64>,
+    /// Freed metadata blocks.
+    pub quarantine: quarantine::Quarantine,
+    /// Free slots of the orphan table.
+    pub orphans: orphans::OrphanSlots,
+}
+
+/// How full a volume is, in blocks and inodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Blocks of all groups, without the groups' own metadata.
+    pub blocks: u64,
+    /// Free ones, quarantined ones included.
+    pub free: u64,
+    /// Free ones that data cannot have.
+    pub reserve: u64,
+    /// Inodes in use.
+    pub used_inodes: u64,
+}
+
+impl Allocator {
+    /// For a volume of which no group was read yet.
+    pub fn new(info: &SuperInfo) -> Result<Self> {
+        let count = info.geometry.ag_count as usize;
+        let mut groups = Vec::with_capacity(count)?;
+        for _ in 0..count {
+            groups.push(Once::new())?;
+        }
+        let words = count.div_ceil(64);
+        let mut dirty = Vec::with_capacity(words)?;
+        for _ in 0..words {
+            dirty.push(AtomicU64::new(0))?;
+        }
+        Ok(Self {
+            groups,
+            load: Mutex::new((), lock_class!("ochre_ag_load"))?,
+            dirty,
+            quarantine: quarantine::Quarantine::new()?,
+            orphans: orphans::OrphanSlots::new()?,
+        })
+    }
+
+    /// Group `agno` if it was loaded.
+    pub fn loaded(&self, agno: u32) -> Option<&Ag> {
+        Some(&**self.groups.get(agno as usize)?.get()?)
+    }
+
+    /// Group `agno`, read if need be. May sleep.
+    pub fn group<M: Media>(&self, media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<&Ag> {
+        if let Some(ag) = self.loaded(agno) {
+            return Ok(ag);
+        }
+        let place = self.groups.get(agno as usize).ok_or(Error::Invalid)?;
+        let guard = self.load.lock();
+        if place.get().is_none() {
+            place.set(Box::new(Ag::load(media, info, keys, agno)?)?);
+        }
+        drop(guard);
+        self.loaded(agno).ok_or(Error::NoMemory)
+    }
+
+    /// Notes that the counts of a group changed; under the group's lock.
+    pub fn mark_dirty(&self, agno: u32) {
+        if let Some(w) = self.dirty.get(agno as usize / 64) {
+            let bit = 1 << (agno % 64);
+            if w.load(Ordering::Relaxed) & bit == 0 {
+                w.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Stores the counts of all groups that changed.
+    pub fn store_counts<M: Media>(&self, media: &M) {
+        for (i, word) in self.dirty.iter().enumerate() {
+            let mut bits = if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) };
+            while bits != 0 {
+                if let Some(ag) = self.loaded(i as u32 * 64 + bits.trailing_zeros()) {
+                    ag.store_counts(media);
+                }
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    /// Makes quarantined blocks available that were freed below `checkpoint`.
+    pub fn release_quarantine(&self, g: &super::superblock::Geometry, checkpoint: Seq) {
+        while let Some(run) = self.quarantine.next(checkpoint) {
+            self.give(g, run);
+        }
+    }
+
+    /// Makes blocks available that were taken in memory only.
+    pub fn give(&self, g: &super::superblock::Geometry, run: Run) {
+        if let Some((agno, relative)) = g.locate_run(run) {
+            if let Some(ag) = self.loaded(agno) {
+                ag.state.lock().map.give(relative, run.len);
+            }
+        }
+    }
+
+    /// The group's free blocks, without loading it.
+    fn free_hint<M: Media>(&self, media: &M, info: &SuperInfo, agno: u32) -> u64 {
+        match self.loaded(agno) {
+            Some(ag) => ag.state.lock().map.free(),
+            None => {
+                let address = info.geometry.ag_base(agno).address() + format::FREE_BLOCKS_OFFSET;
+                media.read_u64(address).unwrap_or(0)
+            }
+        }
+    }
+
+    /// Goes through all groups from `first` on, with rising effort, until `f` finds something there.
+    fn search<M: Media, R>(
+        &self,
+        media: &M,
+        info: &SuperInfo,
+        keys: &Keys,
+        first: u32,
+        efforts: &[Effort],
+        mut f: impl FnMut(&Ag, Effort) -> Option<R>,
+    ) -> Result<R> {
+        let count = info.geometry.ag_count;
+        for effort in efforts {
+            for step in 0..count {
+                let agno = ((u64::from(first % count) + u64::from(step)) % u64::from(count)) as u32;
+                if step > 0 && self.free_hint(media, info, agno) == 0 {
+                    continue;
+                }
+                let ag = self.group(media, info, keys, agno)?;
+                if let Some(found) = f(ag, *effort) {
+                    return Ok(found);
+                }
+            }
+        }
+        Err(Error::NoSpace)
+    }
+
+    /// Takes blocks for data. `last` is the last try: then owned slots are broken too.
+    pub fn take_data<M: Media>(&self, media: &M, info: &SuperInfo, keys: &Keys, r: &AllocRequest, last: bool) -> Result<(Run, Window)> {
+        let efforts: &[Effort] = if last { &[Effort::Broken] } else { &[Effort::Fitting, Effort::Anywhere] };
+        let g = &info.geometry;
+        let near = r.goal.and_then(|b| g.locate(b)).map_or(r.ag, |(ag, _)| ag);
+        let found = self.search(media, info, keys, near, efforts, |ag, effort| {
+            let mut s = ag.state.lock();
+            let limit = s.map.free().saturating_sub(left_over(ag.blocks, r.purpose, false));
+            let place = policy::place_data(&mut s.map, ag.base, r, limit, effort)?;
+            let window = place.window.map_or(Window::NONE, |slot| {
+                let slot_start = slot * SLOT_BLOCKS;
+                // The file block that lies at the slot's first block.
+                let base = (r.file_block.0 + slot_start).saturating_sub(place.start);
+                Window {
+                    slot: ag.base.plus(slot_start),
+                    file_base: FileBlock(base),
+                }
+            });
+            Some((Run { start: ag.base.plus(place.start), len: place.len }, window))
+        })?;
+        // A piece in a shared slot does not end the window; a new window does.
+        if found.1 == Window::NONE {
+            return Ok((found.0, r.window));
+        }
+        if found.1.slot != r.window.slot {
+            self.release_window(g, r.window, r.owner);
+        }
+        Ok(found)
+    }
+
+    /// Gives up a window: its slot is free for all.
+    pub fn release_window(&self, g: &super::superblock::Geometry, window: Window, owner: Ino) {
+        if window == Window::NONE {
+            return;
+        }
+        if let Some((agno, relative)) = g.locate(window.slot) {
+            if let Some(ag) = self.loaded(agno) {
+                let mut s = ag.state.lock();
+                let slot = relative / SLOT_BLOCKS;
+                if s.map.owner(slot) == owner.0 {
+                    s.map.set_owner(slot, 0);
+                }
+            }
+        }
+    }
+
+    /// Takes `count` blocks in a row for metadata, the first at a multiple of `count`.
+    pub fn take_metadata<M: Media>(
+        &self,
+        media: &M,
+        info: &SuperInfo,
+        keys: &Keys,
+        first: u32,
+        count: u64,
+        purpose: Purpose,
+    ) -> Result<Run> {
+        let efforts = [Effort::Fitting, Effort::Anywhere, Effort::Broken];
+        self.search(media, info, keys, first, &efforts, |ag, effort| {
+            let mut s = ag.state.lock();
+            if s.map.free().saturating_sub(left_over(ag.blocks, purpose, true)) < count {
+                return None;
+            }
+            let at = s.map.find_small(count, count, 1, effort)?;
+            s.map.take(at, count);
+            Some(Run { start: ag.base.plus(at), len: count })
+        })
+    }
+
+    /// Sums up all groups. Groups that are not loaded are counted by their headers.
+    pub fn usage<M: Media>(&self, media: &M, info: &SuperInfo) -> Result<Usage> {
+        let g = &info.geometry;
+        let mut usage = Usage::default();
+        for agno in 0..g.ag_count {
+            let blocks = g.ag_blocks(agno);
+            usage.blocks += blocks.saturating_sub(format::METADATA_BLOCKS);
+            let (free, inodes) = match self.loaded(agno) {
+                Some(ag) => {
+                    let s = ag.state.lock();
+                    (s.free_on_medium, s.used_inodes)
+                }
+                None => {
+                    let address = g.ag_base(agno).address();
+                    (
+                        media.read_u64(address + format::FREE_BLOCKS_OFFSET)?,
+                        media.read_u64(address + format::USED_INODES_OFFSET)?,
+                    )
+                }
+            };
+            usage.free = usage.free.saturating_add(free.min(blocks));
+            usage.reserve += policy::reserve(blocks).min(free);
+            usage.used_inodes = usage.used_inodes.saturating_add(inodes.min(1 << 22));
+        }
+        Ok(usage)
+    }
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One allocation group in memory, and how records are applied to it.
+//!
+//! Built from the medium at first use. It keeps a copy of the bitmap as it is on the medium, so that applying a record never
+//! has to read, and so cannot fail; and the slot map, in which more is taken than on the medium.
+//!
+//! # Invariants
+//!
+//! * A bit that is set on the medium is taken in the slot map.
+//! * A freed block becomes available only in [`Ag::apply_bits`], in the critical section that *stored* the cleared bit.
+//!   Available at the record's fence would be too early: the next owner's "set" could be stored before the "clear", and the
+//!   block of a live file would look free. Test: `freed_blocks_wait_for_their_clear`.
+//! * The dirty mark that makes a checkpoint store the counts is set in the critical section that changes them.
+
+use super::super::checksum::{Domain, Keys};
+use super::super::error::{Error, Result};
+use super::super::format::ag::*;
+use super::super::format::node::CHECKSUM_OFFSET;
+use super::super::media::Media;
+use super::super::superblock::{Geometry, SuperInfo};
+use super::super::types::*;
+use super::chunks::{Chunk, ChunkMap, Page};
+use super::slots::{for_words, SlotMap};
+use crate::platform::atomic::{AtomicU64, Ordering};
+use crate::platform::{lock_class, Mutex, SpinLock, Vec};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// What the spin lock protects.
+pub struct AgState {
+    /// What can be handed out.
+    pub map: SlotMap,
+    /// The bitmap as it is on the medium.
+    pub used: Vec<u64>,
+    /// Clear bits of `used`.
+    pub free_on_medium: u64,
+    /// The inode chunks.
+    pub chunks: ChunkMap,
+    /// Set bits of the chunks' masks on the medium.
+    pub used_inodes: u64,
+}
+
+/// A group.
+pub struct Ag {
+    /// Its number.
+    pub agno: u32,
+    /// Its first block.
+    pub base: Block,
+    /// Its blocks.
+    pub blocks: u64,
+    /// Bits and counts.
+    pub state: SpinLock<AgState>,
+    /// Held while a chunk is added, so that chunks come in order.
+    pub grow: Mutex<()>,
+    verified: Vec<AtomicU64>,
+}
+
+/// Reads and checks a group's header.
+pub fn read_header<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<AgHeader> {
+    let base = info.geometry.ag_base(agno);
+    let mut bytes = [0u8; core::mem::size_of::<AgHeader>()];
+    media.read(base.address(), &mut bytes)?;
+    let header: AgHeader = zerocopy::transmute!(bytes);
+    let sum = keys.object(
+        Domain::AgHeader,
+        bytes.get(..CHECKED).unwrap_or(&[]),
+        CHECKSUM_OFFSET as usize,
+    );
+    let fault = if header.magic.get() != MAGIC {
+        "allocation group magic"
+    } else if header.checksum.get() != sum {
+        "allocation group checksum"
+    } else if header.block.get() != base.0 || header.agno.get() != agno || header.uuid != info.uuid {
+        "allocation group identity"
+    } else if header.blocks.get() != info.geometry.ag_blocks(agno) {
+        "allocation group size"
+    } else if header.chunks.get() > u64::from(MAX_CHUNKS) {
+        "allocation group chunk count"
+    } else {
+        return Ok(header);
+    };
+    Err(Error::corrupt(fault, base.address()))
+}
+
+/// Reads a group's bitmap.
+pub fn read_bitmap<M: Media>(media: &M, g: &Geometry, agno: u32) -> Result<Vec<u64>> {
+    let mut words = Vec::new();
+    words.resize(BITMAP_WORDS, 0u64)?;
+    media.read(g.bitmap_word(agno, 0), words.as_mut_bytes())?;
+    Ok(words)
+}
+
+/// Clear bits among the first `blocks`.
+pub fn count_free(words: &[u64], blocks: u64) -> u64 {
+    let mut free = 0;
+    for_words(0, blocks, |i, m| {
+        free += words.get(i).map_or(0, |w| u64::from((!w & m).count_ones()));
+    });
+    free
+}
+
+impl Ag {
+    /// Reads group `agno`.
+    pub fn load<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<Self> {
+        let g = &info.geometry;
+        let header = read_header(media, info, keys, agno)?;
+        let (base, blocks) = (g.ag_base(agno), g.ag_blocks(agno));
+        let used = read_bitmap(media, g, agno)?;
+        let map = SlotMap::new(&used, blocks)?;
+        if !map.all_taken(0, METADATA_BLOCKS) {
+            return Err(Error::corrupt("allocation group bitmap", g.bitmap_word(agno, 0)));
+        }
+        let mut chunks = ChunkMap::new()?;
+        let mut used_inodes = 0;
+        for index in 0..header.chunks.get() as u32 {
+            let address = g.chunk_entry(agno, index);
+            let mut bytes = [0u8; 16];
+            media.read(address, &mut bytes)?;
+            let entry = ChunkEntry::read_from_bytes(&bytes)
+                .map_err(|_| Error::corrupt("inode chunk entry", address))?;
+            let start = entry.start.get();
+            if entry.check.get() != keys.chunk(agno, index, start)
+                || u64::from(start) < METADATA_BLOCKS
+                || u64::from(start) + CHUNK_BLOCKS > blocks
+                || !map.all_taken(u64::from(start), CHUNK_BLOCKS)
+            {
+                return Err(Error::corrupt("inode chunk entry", address));
+            }
+            let mask = entry.mask.get();
+            used_inodes += u64::from(mask.count_ones());
+            let page = if chunks.needs_page() { Some(Page::new()?) } else { None };
+            chunks.push(Chunk { start, used: mask, taken: mask }, page);
+        }
+        let mut verified = Vec::with_capacity(BITMAP_WORDS)?;
+        for _ in 0..BITMAP_WORDS {
+            verified.push(AtomicU64::new(0))?;
+        }
+        let state = AgState {
+            free_on_medium: count_free(&used, blocks),
+            map,
+            used,
+            chunks,
+            used_inodes,
+        };
+        Ok(Self {
+            agno,
+            base,
+            blocks,
+            state: SpinLock::new(state, lock_class!("ochre_ag"))?,
+            grow: Mutex::new((), lock_class!("ochre_ag_grow"))?,
+            verified,
+        })
+    }
+
+    /// Whether the metadata block was verified in this mount.
+    pub fn is_verified(&self, relative: u64) -> bool {
+        self.verified
+            .get(usize_of(relative / 64))
+            .is_some_and(|w| w.load(Ordering::Relaxed) >> (relative % 64) & 1 == 1)
+    }
+
+    /// Notes whether a metadata block was verified.
+    pub fn set_verified(&self, relative: u64, yes: bool) {
+        if let Some(w) = self.verified.get(usize_of(relative / 64)) {
+            let bit = 1u64 << (relative % 64);
+            if yes {
+                w.fetch_or(bit, Ordering::Relaxed);
+            } else {
+                w.fetch_and(!bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether all blocks of the run are used on the medium.
+    pub fn all_used(&self, start: u64, len: u64) -> bool {
+        let state = self.state.lock();
+        let mut all = true;
+        for_words(start, len, |i, m| all &= state.used.get(i).is_some_and(|w| w & m == m));
+        all
+    }
+
+    /// Applies a record's set or clear of `len` bits. `available`: cleared blocks can be handed out at once (else the caller
+    /// quarantines them). `dirty` is called under the lock.
+    pub fn apply_bits<M: Media>(
+        &self,
+        media: &M,
+        g: &Geometry,
+        (start, len): (u64, u64),
+        set: bool,
+        available: bool,
+        dirty: impl FnOnce(),
+    ) {
+        let mut state = self.state.lock();
+        let s = &mut *state;
+        let (used, free) = (&mut s.used, &mut s.free_on_medium);
+        for_words(start, len, |i, m| {
+            let Some(w) = used.get_mut(i) else { return };
+            let changed = if set { m & !*w } else { m & *w };
+            *w ^= changed;
+            let n = u64::from(changed.count_ones());
+            *free = if set { free.saturating_sub(n) } else { free.saturating_add(n) };
+            let address = g.bitmap_word(self.agno, i as u64 * 64);
+            media.store_u64(address, *w);
+        });
+        if !set && available {
+            s.map.give(start, len);
+        }
+        dirty();
+    }
+
+    /// Applies a record's set or clear of an inode bit; a cleared one can be handed out at once.
+    pub fn apply_inode<M: Media>(&self, media: &M, g: &Geometry, (index, slot): (u32, u32), set: bool, dirty: impl FnOnce()) {
+        let mut s = self.state.lock();
+        let (changed, mask) = s.chunks.set_used(index, slot, set);
+        media.store_u64(g.chunk_entry(self.agno, index) + CHUNK_MASK_OFFSET, mask);
+        if changed {
+            s.used_inodes = if set { s.used_inodes.saturating_add(1) } else { s.used_inodes.saturating_sub(1) };
+        }
+        if !set {
+            s.chunks.give(index, slot);
+        }
+        dirty();
+    }
+
+    /// Stores the counts, for a checkpoint.
+    pub fn store_counts<M: Media>(&self, media: &M) {
+        let s = self.state.lock();
+        let address = self.base.address();
+        media.store_u64(address + FREE_BLOCKS_OFFSET, s.free_on_medium);
+        media.store_u64(address + USED_INODES_OFFSET, s.used_inodes);
+        media.write_back(address + FREE_BLOCKS_OFFSET, 16);
+    }
+}

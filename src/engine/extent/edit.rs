@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changes of a file's extents: insertion with merge, conversion of unwritten blocks, removal.
+//!
+//! Each works on a draft of the inode record and through a transaction; the caller commits both or drops both. Each looks
+//! at one leaf at a time and leaves it in order, so a range over many leaves is a loop and not a special case.
+//!
+//! # Hazard
+//!
+//! Punching a hole into the middle of an extent makes two of it, and that can split a full leaf, which takes a block. On a
+//! full filesystem the punch would fail for want of the space that it is about to give. The transaction of a removal or of
+//! a conversion therefore may take the last blocks of a group, which no other may.
+
+use super::{replace, seek, Cursor};
+use crate::engine::btree::Reader;
+use crate::engine::error::{Error, Result};
+use crate::engine::format::extent::{Extent, MAX_LEN};
+use crate::engine::format::inode::InodeRecord;
+use crate::engine::media::Media;
+use crate::engine::transaction::{Class, Transaction};
+use crate::engine::types::{Block, FileBlock, Run};
+use zerocopy::little_endian::U64;
+
+/// Words of a record that a step of [`remove`] may take: the frees of a leaf's extents, the leaf's tail, an index node.
+const ROOM: usize = 2500;
+
+/// Whether `b` goes on where `a` ends, in the file and on the medium, in the same state.
+fn joins(a: &Extent, b: &Extent) -> bool {
+    a.file_end() == b.file_block
+        && a.end() == b.block
+        && a.unwritten == b.unwritten
+        && a.len.saturating_add(b.len) <= MAX_LEN
+}
+
+/// The extents of a few neighbours being edited, in order, merged where they join.
+struct Pieces {
+    list: [Extent; 4],
+    len: usize,
+}
+
+impl Pieces {
+    fn new() -> Self {
+        let none = Extent {
+            file_block: FileBlock(0),
+            len: 0,
+            block: Block::NONE,
+            unwritten: false,
+        };
+        Self {
+            list: [none; 4],
+            len: 0,
+        }
+    }
+
+    fn push(&mut self, extent: Extent) -> Result {
+        if extent.len == 0 {
+            return Ok(());
+        }
+        if let Some(last) = self.len.checked_sub(1).and_then(|i| self.list.get_mut(i)) {
+            if joins(last, &extent) {
+                last.len += extent.len;
+                return Ok(());
+            }
+        }
+        *self.list.get_mut(self.len).ok_or(Error::Invalid)? = extent;
+        self.len += 1;
+        Ok(())
+    }
+
+    fn list(&self) -> &[Extent] {
+        self.list.get(..self.len).unwrap_or(&[])
+    }
+}
+
+/// The part of `extent` in `from..to`; length 0 when there is none.
+fn cut(extent: &Extent, from: u64, to: u64) -> Extent {
+    let start = extent.file_block.0.clamp(from, to.max(from));
+    let end = extent.file_end().0.clamp(start, to.max(start));
+    Extent {
+        file_block: FileBlock(start),
+        len: end - start,
+        block: extent.block.plus(start.saturating_sub(extent.file_block.0)),
+        unwritten: extent.unwritten,
+    }
+}
+
+/// Adds the extent's length to the inode's count of blocks.
+fn add_blocks(record: &mut InodeRecord, blocks: u64) {
+    record.blocks = U64::new(record.blocks.get().saturating_add(blocks));
+}
+
+/// Takes blocks off the inode's count.
+fn sub_blocks(record: &mut InodeRecord, blocks: u64) {
+    record.blocks = U64::new(record.blocks.get().saturating_sub(blocks));
+}
+
+/// Inserts `extent` into a hole. `Again`: some of the range is no hole; drop the transaction.
+pub fn insert<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    extent: &Extent,
+) -> Result {
+    let mut rest = *extent;
+    if rest.file_end() > FileBlock::END {
+        return Err(Error::FileTooBig);
+    }
+    while rest.len > 0 {
+        let cursor = seek(tx, record, rest.file_block)?;
+        let part = cut(&rest, rest.file_block.0, cursor.limit);
+        if part.len == 0 {
+            return Err(Error::corrupt("bounds of an extent leaf", record.ino.get()));
+        }
+        let (mut from, mut to) = (cursor.index, cursor.index);
+        let mut pieces = Pieces::new();
+        if let Some(before) = cursor.index.checked_sub(1) {
+            let previous = cursor.get(tx, record, before)?;
+            if previous.file_end() > part.file_block {
+                return Err(Error::Again);
+            }
+            if joins(&previous, &part) {
+                from = before;
+                pieces.push(previous)?;
+            }
+        }
+        pieces.push(part)?;
+        if cursor.index < cursor.count {
+            let next = cursor.get(tx, record, cursor.index)?;
+            if part.file_end() > next.file_block {
+                return Err(Error::Again);
+            }
+            if joins(&part, &next) {
+                let before = pieces.len;
+                pieces.push(next)?;
+                if pieces.len == before {
+                    to = cursor.index + 1;
+                } else {
+                    pieces.len = before;
+                }
+            }
+        }
+        if replace(tx, record, &cursor, from, to, pieces.list())? {
+            add_blocks(record, part.len);
+            rest = cut(&rest, part.file_end().0, rest.file_end().0);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the unwritten blocks of `[start, end)` written; all of the range belongs to the file, else `Again`.
+pub fn convert<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    start: FileBlock,
+    end: FileBlock,
+) -> Result {
+    let mut at = start;
+    while at < end {
+        let cursor = seek(tx, record, at)?;
+        let Some(index) = cursor.index.checked_sub(1) else {
+            return Err(Error::Again);
+        };
+        let extent = cursor.get(tx, record, index)?;
+        if at >= extent.file_end() {
+            return Err(Error::Again);
+        }
+        let stop = end.min(extent.file_end());
+        if !extent.unwritten {
+            at = stop;
+            continue;
+        }
+        let mut pieces = Pieces::new();
+        let (mut from, mut to) = (index, index + 1);
+        let mut middle = cut(&extent, at.0, stop.0);
+        middle.unwritten = false;
+        if middle.file_block == extent.file_block {
+            if let Some(before) = index.checked_sub(1) {
+                let previous = cursor.get(tx, record, before)?;
+                if joins(&previous, &middle) {
+                    from = before;
+                    pieces.push(previous)?;
+                }
+            }
+        }
+        pieces.push(cut(&extent, extent.file_block.0, at.0))?;
+        pieces.push(middle)?;
+        pieces.push(cut(&extent, stop.0, extent.file_end().0))?;
+        if stop == extent.file_end() && to < cursor.count {
+            let next = cursor.get(tx, record, to)?;
+            if joins(&middle, &next) {
+                let before = pieces.len;
+                pieces.push(next)?;
+                if pieces.len == before {
+                    to += 1;
+                } else {
+                    pieces.len = before;
+                }
+            }
+        }
+        if replace(tx, record, &cursor, from, to, pieces.list())? {
+            at = stop;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the blocks of `[start, end)` out of the file and frees them, from the end, at most about `budget` extents.
+/// Returns where it stopped: `start` when all is done, else the end of what is left to do.
+pub fn remove<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    start: FileBlock,
+    end: FileBlock,
+    budget: usize,
+) -> Result<FileBlock> {
+    let mut end = end.min(FileBlock::END).0;
+    let start = start.0;
+    let mut left = budget;
+    while start < end {
+        if left == 0 || tx.room() < ROOM {
+            return Ok(FileBlock(end));
+        }
+        let cursor = seek(tx, record, FileBlock(end - 1))?;
+        let (from, to) = overlapping(tx, record, &cursor, start, left)?;
+        if from == to {
+            // Nothing of this leaf; the one before it ends at this leaf's floor.
+            end = cursor.floor.min(end - 1).max(start);
+            if cursor.floor == 0 {
+                end = start;
+            }
+            continue;
+        }
+        let first = cursor.get(tx, record, from)?;
+        let last = cursor.get(tx, record, to - 1)?;
+        let mut pieces = Pieces::new();
+        pieces.push(cut(&first, 0, start))?;
+        pieces.push(cut(&last, end, u64::MAX))?;
+        // Whoever grows may find the leaf full: then nothing has changed yet but the tree's shape.
+        if pieces.len > to - from {
+            if replace(tx, record, &cursor, from, to, pieces.list())? {
+                let hole = cut(&first, start, end);
+                release(tx, record, hole)?;
+                end = start;
+            }
+            continue;
+        }
+        let mut run: Option<Extent> = None;
+        for index in from..to {
+            let piece = cut(&cursor.get(tx, record, index)?, start, end);
+            match &mut run {
+                Some(run) if run.end() == piece.block => run.len += piece.len,
+                _ => {
+                    if let Some(run) = run.replace(piece) {
+                        release(tx, record, run)?;
+                    }
+                }
+            }
+        }
+        if let Some(run) = run {
+            release(tx, record, run)?;
+        }
+        left = left.saturating_sub(to - from);
+        let reached = first.file_block.0.max(start);
+        replace(tx, record, &cursor, from, to, pieces.list())?;
+        end = reached;
+    }
+    Ok(FileBlock(start))
+}
+
+/// The extents of the leaf, before the cursor, that reach beyond `start`; at most `most` of the last ones.
+fn overlapping<R: Reader>(
+    reader: &R,
+    record: &InodeRecord,
+    cursor: &Cursor,
+    start: u64,
+    most: usize,
+) -> Result<(usize, usize)> {
+    let to = cursor.index;
+    let mut from = to;
+    while from > 0 && to - from < most {
+        if cursor.get(reader, record, from - 1)?.file_end().0 <= start {
+            break;
+        }
+        from -= 1;
+    }
+    Ok((from, to))
+}
+
+/// Frees the blocks of an extent that is leaving the file.
+fn release<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    extent: Extent,
+) -> Result {
+    sub_blocks(record, extent.len);
+    let run = Run {
+        start: extent.block,
+        len: extent.len,
+    };
+    tx.free(run, Class::Data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(file_block: u64, len: u64, block: u64, unwritten: bool) -> Extent {
+        Extent {
+            file_block: FileBlock(file_block),
+            len,
+            block: Block(block),
+            unwritten,
+        }
+    }
+
+    #[test]
+    fn a_cut_keeps_file_and_device_in_step() {
+        let whole = extent(10, 10, 100, true);
+        assert_eq!(cut(&whole, 0, u64::MAX), whole);
+        assert_eq!(cut(&whole, 12, 15), extent(12, 3, 102, true));
+        assert_eq!(cut(&whole, 0, 12), extent(10, 2, 100, true));
+        assert_eq!(cut(&whole, 18, 90), extent(18, 2, 108, true));
+        assert_eq!(cut(&whole, 0, 5).len, 0);
+        assert_eq!(cut(&whole, 30, 40).len, 0);
+    }
+
+    #[test]
+    fn pieces_join_only_what_goes_on() {
+        let mut pieces = Pieces::new();
+        for piece in [
+            extent(0, 2, 50, false),
+            extent(2, 0, 0, false),
+            extent(2, 3, 52, false),
+            extent(5, 1, 55, true),
+            extent(6, 1, 90, true),
+        ] {
+            pieces.push(piece).expect("room");
+        }
+        let expected = [
+            extent(0, 5, 50, false),
+            extent(5, 1, 55, true),
+            extent(6, 1, 90, true),
+        ];
+        assert_eq!(pieces.list(), expected);
+    }
+
+    #[test]
+    fn an_extent_never_outgrows_its_field() {
+        let a = extent(0, MAX_LEN, 1000, false);
+        let b = extent(MAX_LEN, 1, 1000 + MAX_LEN, false);
+        assert!(!joins(&a, &b));
+        assert!(joins(&cut(&a, 1, MAX_LEN), &b));
+    }
+}

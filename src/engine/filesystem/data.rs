@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls for the blocks of a file.
+//!
+//! What: a write reserves blocks in memory ([`Filesystem::reserve_write`]), the caller copies the bytes into them, and
+//! [`Filesystem::publish`] makes them the file's in one transaction. A fault gets a zeroed block at once
+//! ([`Filesystem::fault_allocate`]).
+//!
+//! # Hazard
+//!
+//! A record is valid by its checksum alone, without any order against other stores. So the bytes of a block must be durable
+//! before the first byte of the record that gives the block to the file: else a crash could leave a file whose new block
+//! holds what its last owner wrote there. Every transaction here that makes blocks readable says `publishes_data`.
+
+use crate::engine::alloc::AllocRequest;
+use crate::engine::error::{Error, Result};
+use crate::engine::extent::{self, edit};
+use crate::engine::filesystem::attributes::Times;
+use crate::engine::filesystem::Filesystem;
+use crate::engine::format::extent::{Extent, MAX_LEN};
+use crate::engine::format::inode::InodeRecord;
+use crate::engine::inode::{set_times, Inode};
+use crate::engine::media::Media;
+use crate::engine::alloc::policy::Purpose;
+use crate::engine::types::{
+    Block, FileBlock, FileKind, Run, BLOCK_SIZE, MAX_FILE_SIZE, SLOT_BLOCKS,
+};
+use crate::platform::yield_now;
+use zerocopy::little_endian::U64;
+
+/// What is behind a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappingState {
+    /// Nothing: reads as zeros.
+    Hole,
+    /// Blocks with data, from this device block on.
+    Written(Block),
+    /// Blocks that belong to the file and read as zeros, from this device block on.
+    Unwritten(Block),
+}
+
+/// A range of a file with one state; on the medium it is contiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First block: the one that was asked for.
+    pub start: FileBlock,
+    /// Blocks, at least 1, at most as many as asked for.
+    pub len: u64,
+    /// What is there.
+    pub state: MappingState,
+}
+
+/// Where the bytes of a write go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteKind {
+    /// Written blocks of the file: no transaction is needed, except for the size.
+    InPlace,
+    /// Preallocated blocks of the file: publishing converts them.
+    Convert,
+    /// Blocks reserved in memory only: publishing makes them the file's.
+    Fresh,
+}
+
+/// Blocks to copy into before [`Filesystem::publish`]. Has no lifetime, so that it can travel
+/// through `iomap.private`; end it with `publish` or [`Filesystem::cancel`]. One that is merely
+/// dropped keeps its `Fresh` blocks out of use until the next mount; nothing worse.
+#[must_use = "publish or cancel"]
+#[derive(Debug)]
+pub struct WriteReservation {
+    /// First file block.
+    pub start: FileBlock,
+    /// Blocks.
+    pub len: u64,
+    /// First device block.
+    pub block: Block,
+    /// What publishing has to do.
+    pub kind: WriteKind,
+}
+
+/// What a publish changes besides extents.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PublishArgs {
+    /// The file's size from now on, in bytes, if the write extends it.
+    pub new_size: Option<u64>,
+    /// Times to set.
+    pub times: Times,
+}
+
+/// A range of file blocks that exists.
+pub(super) fn check_range(inode: &Inode, start: FileBlock, blocks: u64) -> Result {
+    if inode.kind() != FileKind::Regular || blocks == 0 {
+        return Err(Error::Invalid);
+    }
+    if start.plus(blocks) > FileBlock::END {
+        return Err(Error::FileTooBig);
+    }
+    Ok(())
+}
+
+/// Sets a larger size in a draft; a smaller one is not taken.
+fn grow(record: &mut InodeRecord, size: u64) -> Result {
+    if size > MAX_FILE_SIZE {
+        return Err(Error::FileTooBig);
+    }
+    if size > record.size.get() {
+        record.size = U64::new(size);
+    }
+    Ok(())
+}
+
+/// Where the block at `start` should lie: as far behind the file's last extent before it as in the file.
+fn goal(previous: Option<Extent>, start: FileBlock) -> Option<Block> {
+    let extent = previous?;
+    let distance = start.0.saturating_sub(extent.file_block.0);
+    Some(extent.block.plus(distance))
+}
+
+impl<M: Media> Filesystem<M> {
+    /// What is at `start`, for at most `max_blocks`. Takes only the extent lock, shared.
+    pub fn map(&self, inode: &Inode, start: FileBlock, max_blocks: u64) -> Result<Mapping> {
+        check_range(inode, start, 1)?;
+        let core = inode.read();
+        let mapping = extent::lookup(self.volume(), &core.record, start, max_blocks);
+        drop(core);
+        self.note(mapping)
+    }
+
+    /// Blocks to write `[start, start + blocks)` to: the longest prefix of one kind that is contiguous on the medium.
+    /// `_end_hint`: where, in bytes, the file will end as far as the caller knows.
+    pub fn reserve_write(
+        &self,
+        inode: &Inode,
+        start: FileBlock,
+        blocks: u64,
+        _end_hint: u64,
+    ) -> Result<WriteReservation> {
+        self.note(self.reserve_inner(inode, start, blocks))
+    }
+
+    fn reserve_inner(
+        &self,
+        inode: &Inode,
+        start: FileBlock,
+        blocks: u64,
+    ) -> Result<WriteReservation> {
+        check_range(inode, start, blocks)?;
+        if self.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let core = inode.read();
+        let (found, previous) = extent::find(self.volume(), &core.record, start, blocks)?;
+        let (kind, block) = match found.state {
+            MappingState::Written(block) => (WriteKind::InPlace, block),
+            MappingState::Unwritten(block) => (WriteKind::Convert, block),
+            MappingState::Hole => {
+                drop(core);
+                let goal = goal(previous, start);
+                let run = self.reserve_run(inode, goal, start, found.len)?;
+                return Ok(WriteReservation {
+                    start,
+                    len: run.len,
+                    block: run.start,
+                    kind: WriteKind::Fresh,
+                });
+            }
+        };
+        Ok(WriteReservation {
+            start,
+            len: found.len,
+            block,
+            kind,
+        })
+    }
+
+    /// Makes the first `done` blocks of the reservation the file's (all their bytes have been stored, with cache-bypassing
+    /// stores or write-back; the fence is here) and gives the rest back. Durable on return. `InPlace` with a new size is a
+    /// size change only. `Again`: a part of the range got a block meanwhile; nothing has changed.
+    pub fn publish(
+        &self,
+        inode: &Inode,
+        reservation: WriteReservation,
+        done: u64,
+        args: &PublishArgs,
+    ) -> Result<()> {
+        let result = if done > reservation.len {
+            Err(Error::Invalid)
+        } else if done == 0 {
+            Ok(())
+        } else {
+            self.publish_inner(inode, &reservation, done, args)
+        };
+        if reservation.kind == WriteKind::Fresh {
+            let used = if result.is_ok() { done } else { 0 };
+            self.release_run(Run {
+                start: reservation.block.plus(used),
+                len: reservation.len.saturating_sub(used),
+            });
+        }
+        self.note(result)
+    }
+
+    fn publish_inner(
+        &self,
+        inode: &Inode,
+        reservation: &WriteReservation,
+        done: u64,
+        args: &PublishArgs,
+    ) -> Result {
+        let end = reservation.start.plus(done);
+        let purpose = match reservation.kind {
+            WriteKind::InPlace => {
+                return match args.new_size {
+                    Some(size) => self.set_size_only(inode, size, &args.times),
+                    None => {
+                        self.media().fence();
+                        if args.times == Times::default() {
+                            return Ok(());
+                        }
+                        self.touch(inode, &args.times, false)
+                    }
+                };
+            }
+            WriteKind::Convert => Purpose::Removal,
+            WriteKind::Fresh => Purpose::Data,
+        };
+        if args.new_size.is_some() && inode.read().truncating {
+            return Err(Error::Again);
+        }
+        self.change(inode, purpose, |tx, record| {
+            tx.publishes_data();
+            match reservation.kind {
+                WriteKind::Fresh => {
+                    let run = Run {
+                        start: reservation.block,
+                        len: done,
+                    };
+                    tx.adopt(run)?;
+                    let extent = Extent {
+                        file_block: reservation.start,
+                        len: done,
+                        block: reservation.block,
+                        unwritten: false,
+                    };
+                    edit::insert(tx, record, &extent)?;
+                }
+                _ => edit::convert(tx, record, reservation.start, end)?,
+            }
+            if let Some(size) = args.new_size {
+                grow(record, size)?;
+            }
+            set_times(record, &args.times);
+            Ok(())
+        })
+    }
+
+    /// Gives a reservation back unused.
+    pub fn cancel(&self, reservation: WriteReservation) {
+        if reservation.kind == WriteKind::Fresh {
+            self.release_run(Run {
+                start: reservation.block,
+                len: reservation.len,
+            });
+        }
+    }
+
+    /// Sets a larger size when the bytes went into blocks that are already written. Fences them first.
+    pub fn set_size_only(&self, inode: &Inode, new_size: u64, times: &Times) -> Result<()> {
+        if inode.read().truncating {
+            return Err(Error::Again);
+        }
+        let done = self.change(inode, Purpose::Removal, |tx, record| {
+            tx.publishes_data();
+            grow(record, new_size)?;
+            set_times(record, times);
+            Ok(())
+        });
+        self.note(done)
+    }
+
+    /// For a write fault at `start`: a written block there, zeroed and durable if it is new.
+    ///
+    /// `want` is 1, or 512 for an aligned 2 MiB range, which succeeds only with one aligned, contiguous run for the whole
+    /// range; `Again` means: fall back to single blocks.
+    pub fn fault_allocate(&self, inode: &Inode, start: FileBlock, want: u64) -> Result<Mapping> {
+        self.note(self.fault_inner(inode, start, want))
+    }
+
+    /// Whether a run can back a 2 MiB page.
+    fn is_aligned(&self, block: Block) -> bool {
+        let physical = self.media().phase().wrapping_add(block.address());
+        physical % (SLOT_BLOCKS * BLOCK_SIZE) == 0
+    }
+
+    fn fault_inner(&self, inode: &Inode, start: FileBlock, want: u64) -> Result<Mapping> {
+        check_range(inode, start, want)?;
+        if want != 1 && (want != SLOT_BLOCKS || start.0 % SLOT_BLOCKS != 0) {
+            return Err(Error::Invalid);
+        }
+        let fits = |mapping: &Mapping, block: Block| {
+            want == 1 || (mapping.len == want && self.is_aligned(block))
+        };
+        let core = inode.read();
+        let found = extent::lookup(self.volume(), &core.record, start, want)?;
+        drop(core);
+        if let MappingState::Written(block) = found.state {
+            return if fits(&found, block) {
+                Ok(found)
+            } else {
+                Err(Error::Again)
+            };
+        }
+        if self.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let purpose = match found.state {
+            MappingState::Hole => Purpose::Data,
+            _ => Purpose::Removal,
+        };
+        let written = |block: Block| Mapping {
+            start,
+            len: want,
+            state: MappingState::Written(block),
+        };
+        self.change(inode, purpose, |tx, record| {
+            let (now, previous) = extent::find(tx, record, start, want)?;
+            if now.state != found.state || (want > 1 && now.len != want) {
+                return match now.state {
+                    MappingState::Written(block) if want == 1 => Ok(written(block)),
+                    _ => Err(Error::Again),
+                };
+            }
+            match now.state {
+                MappingState::Written(block) => Ok(written(block)),
+                MappingState::Unwritten(block) => {
+                    if !fits(&now, block) {
+                        return Err(Error::Again);
+                    }
+                    self.media()
+                        .zero_through(block.address(), want * BLOCK_SIZE);
+                    tx.publishes_data();
+                    edit::convert(tx, record, start, start.plus(want))?;
+                    Ok(written(block))
+                }
+                MappingState::Hole => {
+                    let request = AllocRequest {
+                        min: want,
+                        ..self.request(inode, goal(previous, start), start, want)
+                    };
+                    let (run, window) = match tx.allocate(&request) {
+                        Err(Error::NoSpace) if want > 1 => return Err(Error::Again),
+                        other => other?,
+                    };
+                    inode.set_window(window);
+                    let block = run.start;
+                    if want > 1 && !self.is_aligned(block) {
+                        return Err(Error::Again);
+                    }
+                    self.media()
+                        .zero_through(block.address(), want * BLOCK_SIZE);
+                    tx.publishes_data();
+                    let extent = Extent {
+                        file_block: start,
+                        len: want,
+                        block,
+                        unwritten: false,
+                    };
+                    edit::insert(tx, record, &extent)?;
+                    Ok(written(block))
+                }
+            }
+        })
+    }
+
+    /// Gives every hole of `[start, start + blocks)` unwritten blocks, then sets the size if one is given and larger. On
+    /// `NoSpace` the size is unchanged.
+    pub fn preallocate(
+        &self,
+        inode: &Inode,
+        start: FileBlock,
+        blocks: u64,
+        new_size: Option<u64>,
+        times: &Times,
+    ) -> Result<()> {
+        self.note(self.preallocate_inner(inode, start, blocks, new_size, times))
+    }
+
+    fn preallocate_inner(
+        &self,
+        inode: &Inode,
+        start: FileBlock,
+        blocks: u64,
+        new_size: Option<u64>,
+        times: &Times,
+    ) -> Result {
+        check_range(inode, start, blocks)?;
+        let core = inode.read();
+        let (old_size, truncating) = (core.record.size.get(), core.truncating);
+        drop(core);
+        let new_size = new_size.filter(|&size| size > old_size);
+        if new_size.is_some() {
+            if truncating {
+                return Err(Error::Again);
+            }
+            self.zero_tail(inode, old_size)?;
+        }
+        let end = start.plus(blocks);
+        let mut at = start;
+        let mut sized = false;
+        while at < end {
+            let core = inode.read();
+            let (found, previous) = extent::find(self.volume(), &core.record, at, end.0 - at.0)?;
+            drop(core);
+            if found.state != MappingState::Hole {
+                at = at.plus(found.len);
+                continue;
+            }
+            let run = self.reserve_run(inode, goal(previous, at), at, found.len)?;
+            let reached = at.plus(run.len);
+            let last = reached >= end;
+            let done = self.change(inode, Purpose::Data, |tx, record| {
+                tx.adopt(run)?;
+                let extent = Extent {
+                    file_block: at,
+                    len: run.len,
+                    block: run.start,
+                    unwritten: true,
+                };
+                edit::insert(tx, record, &extent)?;
+                if last {
+                    if let Some(size) = new_size {
+                        grow(record, size)?;
+                    }
+                    set_times(record, times);
+                }
+                Ok(())
+            });
+            match done {
+                Ok(()) => {
+                    sized |= last;
+                    at = reached;
+                }
+                Err(error) => {
+                    self.release_run(run);
+                    // A fault may have filled a part of the hole since the look: look again.
+                    if error != Error::Again {
+                        return Err(error);
+                    }
+                }
+            }
+            yield_now();
+        }
+        if sized {
+            return Ok(());
+        }
+        self.change(inode, Purpose::Removal, |_, record| {
+            if let Some(size) = new_size {
+                grow(record, size)?;
+            }
+            set_times(record, times);
+            Ok(())
+        })
+    }
+
+    /// What to ask the allocator for: 1 to `len` blocks for file blocks from `start` on.
+    fn request(
+        &self,
+        inode: &Inode,
+        goal: Option<Block>,
+        start: FileBlock,
+        len: u64,
+    ) -> AllocRequest {
+        AllocRequest {
+            owner: inode.ino(),
+            ag: inode.ino().ag(),
+            goal,
+            file_block: start,
+            min: 1,
+            max: len.min(MAX_LEN),
+            window: inode.window(),
+            purpose: Purpose::Data,
+        }
+    }
+
+    /// Reserves blocks in memory.
+    fn reserve_run(
+        &self,
+        inode: &Inode,
+        goal: Option<Block>,
+        start: FileBlock,
+        len: u64,
+    ) -> Result<Run> {
+        let request = self.request(inode, goal, start, len);
+        let reservation = self.volume().reserve(&request)?;
+        inode.set_window(reservation.window());
+        Ok(reservation.detach())
+    }
+
+    /// Gives reserved blocks back.
+    fn release_run(&self, run: Run) {
+        if run.len > 0 {
+            self.volume().release(run);
+        }
+    }
+}

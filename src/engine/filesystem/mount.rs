@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mount, unmount, and what concerns the whole filesystem.
+//!
+//! # Hazard
+//!
+//! What the orphan table names after a crash is finished in the background, while the filesystem is already in use. An
+//! inode on it that still has its name may be opened before its turn comes, with old blocks beyond its size; a write that
+//! extended the file would lay them bare. So [`Filesystem::iget`] finishes such a truncate before anyone sees the inode.
+
+use crate::engine::alloc::Window;
+use crate::engine::directory::NameHash;
+use crate::engine::error::{Error, Result};
+use crate::engine::extent::edit;
+use crate::engine::filesystem::Filesystem;
+use crate::engine::format::ag::{CHUNK_BLOCKS, CHUNK_INODES};
+use crate::engine::format::inode::{
+    InodeRecord, RECORD_SIZE, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS,
+};
+use crate::engine::inode::Inode;
+use crate::engine::media::Media;
+use crate::engine::orphan::{self, Found};
+use crate::engine::superblock;
+use crate::engine::symlink;
+use crate::engine::alloc::policy::Purpose;
+use crate::engine::types::{u64_of, FileBlock, Generation, Ino};
+use crate::engine::verify;
+use crate::engine::volume::Volume;
+use crate::platform::atomic::AtomicU32;
+use crate::platform::yield_now;
+use zerocopy::FromBytes;
+
+/// Extents that one transaction of an eviction takes out at most.
+const EVICT_BUDGET: usize = 2048;
+
+/// How to mount.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MountOptions {
+    /// No change of the medium, except for the replay of the journal.
+    pub read_only: bool,
+}
+
+/// What the superblock says, without mounting.
+#[derive(Clone, Copy, Debug)]
+pub struct SuperInfo {
+    /// Filesystem uuid.
+    pub uuid: [u8; 16],
+    /// Label, padded with zeros.
+    pub label: [u8; 32],
+    /// Size in 4 KiB blocks.
+    pub blocks: u64,
+    /// Physical address of byte 0 modulo 2 MiB that mkfs assumed.
+    pub phase: u64,
+    /// Feature words: unknown bits here do not matter.
+    pub compat: u64,
+    /// Feature words: unknown bits here allow reading only.
+    pub ro_compat: u64,
+    /// Feature words: unknown bits here allow nothing.
+    pub incompat: u64,
+    /// It was unmounted properly.
+    pub clean: bool,
+    /// The first superblock is damaged, this is the copy's content.
+    pub from_backup: bool,
+}
+
+/// Space and inodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statfs {
+    /// Blocks of 4 KiB of all groups.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free blocks less the metadata reserve.
+    pub available: u64,
+    /// Inodes in use plus those that could still be made.
+    pub inodes: u64,
+    /// Inodes that could still be made.
+    pub free_inodes: u64,
+    /// Filesystem uuid.
+    pub uuid: [u8; 16],
+}
+
+/// Counters for debugging and for benchmarks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records that recovery replayed at mount.
+    pub replayed: u64,
+    /// Orphans that were found at mount.
+    pub orphans: u64,
+    /// Transactions committed since mount.
+    pub commits: u64,
+    /// Checkpoints taken since mount.
+    pub checkpoints: u64,
+}
+
+impl<M: Media> Filesystem<M> {
+    /// Reads and verifies the superblock (or its copy). `WrongType`: no Ochre image.
+    pub fn probe(media: &M) -> Result<SuperInfo> {
+        let info = superblock::load(media)?;
+        let [compat, ro_compat, incompat] = info.features;
+        Ok(SuperInfo {
+            uuid: info.uuid,
+            label: info.label,
+            blocks: info.geometry.blocks,
+            phase: info.phase,
+            compat,
+            ro_compat,
+            incompat,
+            clean: info.clean,
+            from_backup: info.from_backup,
+        })
+    }
+
+    /// Mounts: checks, recovers the journal, reads the orphan table.
+    pub fn mount(media: M, options: &MountOptions) -> Result<Self> {
+        let volume = Volume::open(media, options.read_only)?;
+        let found = Found::load(&volume)?;
+        let orphans_at_mount = u64_of(found.count());
+        let name_hash = NameHash::new(volume.info().hash_key);
+        Ok(Self {
+            volume,
+            found,
+            name_hash,
+            orphans_at_mount,
+            next_group: AtomicU32::new(0),
+        })
+    }
+
+    /// Checkpoints and marks the image clean. Every inode has been evicted or dropped before.
+    pub fn unmount(&self) -> Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.note(self.volume().close())
+    }
+
+    /// Changes between read-only and read-write. After damage it stays read-only (`ReadOnly`).
+    pub fn remount(&self, read_only: bool) -> Result<()> {
+        if read_only == self.is_read_only() {
+            return Ok(());
+        }
+        if read_only {
+            self.volume().set_read_only(true);
+            return self.note(self.volume().mark_clean());
+        }
+        if self.read_only_error() {
+            return Err(Error::ReadOnly);
+        }
+        self.note(self.volume().mark_dirty())?;
+        self.volume().set_read_only(false);
+        Ok(())
+    }
+
+    /// Space and inodes.
+    pub fn statfs(&self) -> Statfs {
+        let uuid = self.uuid();
+        match self.note(self.volume().usage()) {
+            Ok(usage) => {
+                // Chunks are made of free blocks as they are wanted.
+                let possible = usage.free / CHUNK_BLOCKS * u64::from(CHUNK_INODES);
+                Statfs {
+                blocks: usage.blocks,
+                free: usage.free,
+                available: usage.free.saturating_sub(usage.reserve),
+                inodes: usage.used_inodes.saturating_add(possible),
+                free_inodes: possible,
+                uuid,
+                }
+            }
+            // A group that cannot be read was reported; a caller who only asks for space gets none.
+            Err(_) => Statfs {
+                uuid,
+                ..Statfs::default()
+            },
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            orphans: self.orphans_at_mount,
+            ..Stats::default()
+        }
+    }
+
+    /// All that was returned from is on the medium, also on an asynchronous device.
+    pub fn sync(&self) -> Result<()> {
+        self.media().fence();
+        self.note(self.media().sync_device())
+    }
+
+    /// As [`Filesystem::sync`], with nothing left to replay: for freeze.
+    pub fn freeze(&self) -> Result<()> {
+        if !self.is_read_only() {
+            self.note(self.volume().checkpoint())?;
+        }
+        self.sync()
+    }
+
+    /// The inode behind a number that a directory entry or [`Filesystem::root`] gave.
+    pub fn iget(&self, ino: Ino) -> Result<Inode> {
+        let loaded = match self.load(ino) {
+            Err(Error::Stale) => Err(Error::corrupt("name of an inode that is not in use", ino.0)),
+            other => other,
+        };
+        let inode = self.note(loaded)?;
+        if inode.read().truncating && !self.is_read_only() {
+            self.evict(&inode)?;
+        }
+        Ok(inode)
+    }
+
+    /// The inode behind a file handle; `Stale` for any number that leads to no such inode.
+    pub fn iget_handle(&self, ino: Ino, generation: Generation) -> Result<Inode> {
+        let inode = self.note(self.load(ino))?;
+        if inode.generation() != generation || inode.read().record.nlink.get() == 0 {
+            return Err(Error::Stale);
+        }
+        if inode.read().truncating && !self.is_read_only() {
+            self.evict(&inode)?;
+        }
+        Ok(inode)
+    }
+
+    /// Reads and verifies a record; `Stale`: the number is not in use.
+    fn load(&self, ino: Ino) -> Result<Inode> {
+        let address = self.volume().inode_address(ino)?;
+        let mut bytes = [0u8; RECORD_SIZE as usize];
+        self.media().read(address, &mut bytes)?;
+        let record = InodeRecord::read_from_bytes(&bytes)
+            .map_err(|_| Error::corrupt("inode record", address))?;
+        verify::inode(self.volume().keys(), &record, ino, address)?;
+        Inode::new(ino, address, &record)
+    }
+
+    /// Frees everything of an inode with link count 0, in bounded transactions, and takes it off the orphan table. No page
+    /// of it is in use any more. Called for every inode that leaves memory: with links it gives back the slot that the
+    /// file's next blocks were to come from, and finishes a truncate whose blocks are not freed yet.
+    pub fn evict(&self, inode: &Inode) -> Result<()> {
+        let window = inode.window();
+        if window != Window::NONE {
+            inode.set_window(Window::NONE);
+            self.volume().release_window(window, inode.ino());
+        }
+        let core = inode.read();
+        let (links, truncating) = (core.record.nlink.get(), core.truncating);
+        let size = core.record.size.get();
+        let orphan = core.record.orphan.get();
+        drop(core);
+        if self.is_read_only() || (links == 0 && orphan == 0) {
+            return Ok(());
+        }
+        if links > 0 {
+            if truncating {
+                while self.free_beyond(inode, FileBlock::after(size))? {
+                    yield_now();
+                }
+                self.zero_tail(inode, size)?;
+            }
+            return Ok(());
+        }
+        while self.note(self.evict_step(inode))? {
+            yield_now();
+        }
+        Ok(())
+    }
+
+    /// One transaction of an eviction; true: more to do.
+    fn evict_step(&self, inode: &Inode) -> Result<bool> {
+        let mut tx = self.begin(Purpose::Removal)?;
+        let mut edit = inode.edit();
+        let record = edit.draft();
+        if matches!(record.root, ROOT_INLINE_EXTENTS | ROOT_EXTENT_TREE) {
+            let start = FileBlock(0);
+            let left = edit::remove(&mut tx, record, start, FileBlock::END, EVICT_BUDGET)?;
+            if left > start {
+                edit.emit(&mut tx)?;
+                let seq = self.commit(tx)?;
+                edit.settle(seq);
+                return Ok(true);
+            }
+        }
+        symlink::remove(&mut tx, record)?;
+        orphan::leave(&mut tx, record)?;
+        tx.free_inode(inode.ino())?;
+        // The record itself is not written any more: nothing reads it before the next owner makes it anew.
+        let seq = self.commit(tx)?;
+        edit.settle(seq);
+        edit.core().truncating = false;
+        Ok(false)
+    }
+
+    /// The next inode that recovery found on the orphan table, each number once. The caller gets it with `iget` and lets
+    /// [`Filesystem::evict`] run.
+    pub fn next_orphan(&self) -> Option<Ino> {
+        while let Some(ino) = self.found.next() {
+            // It may have been dealt with since, as a file that somebody opened and removed.
+            match self.load(ino) {
+                Ok(inode) if inode.read().record.orphan.get() != 0 => return Some(ino),
+                Err(error) => self.report(&error),
+                Ok(_) => {}
+            }
+        }
+        None
+    }
+
+    /// `next_orphan`, `iget` and `evict` until none is left: for tools and tests, where nobody else has in-core inodes.
+    pub fn finish_orphans(&self) -> Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        while let Some(ino) = self.next_orphan() {
+            let inode = self.note(self.load(ino))?;
+            self.evict(&inode)?;
+        }
+        Ok(())
+    }
+}

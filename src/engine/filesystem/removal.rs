@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls that take blocks out of a file or zero bytes in it.
+//!
+//! What: truncate, punch, and the zeroing of what lies between the end of a file and the end of its last block. A removal
+//! works in transactions of bounded size, from the end of the file; a truncate that needs more than one sets the size in the
+//! first and leaves its intent on the orphan table. The caller has unmapped the pages and waited for their references.
+//!
+//! # Hazard
+//!
+//! The tail behind the end of a file is zeroed *after* the shrinking truncate is durable: zeroed first, a crash between the
+//! two would leave the old size with a hole of zeros in data that was never given up. And it is zeroed *before* any
+//! extension is durable, since a mapping may have stored there, or an extension would lay that bare.
+
+use crate::engine::error::{Error, Result};
+use crate::engine::extent::edit;
+use crate::engine::filesystem::attributes::Times;
+use crate::engine::filesystem::data::{check_range, MappingState};
+use crate::engine::filesystem::Filesystem;
+use crate::engine::inode::{set_times, Inode};
+use crate::engine::media::Media;
+use crate::engine::orphan;
+use crate::engine::alloc::policy::Purpose;
+use crate::engine::types::{FileBlock, BLOCK_SIZE, MAX_FILE_SIZE};
+use crate::platform::yield_now;
+use zerocopy::little_endian::U64;
+
+/// Extents that one transaction takes out at most.
+const REMOVAL_BUDGET: usize = 2048;
+/// Bytes are changed in words of this size.
+const WORD: u64 = 8;
+
+impl<M: Media> Filesystem<M> {
+    /// Sets the size, up or down, and frees what lies beyond it. The caller has unmapped and waited for every page beyond
+    /// it. Growing zeroes the tail of the old last block first; shrinking zeroes the tail of the new one afterwards.
+    pub fn truncate(&self, inode: &Inode, new_size: u64, times: &Times) -> Result<()> {
+        check_range(inode, FileBlock(0), 1)?;
+        if new_size > MAX_FILE_SIZE {
+            return Err(Error::FileTooBig);
+        }
+        let old_size = inode.read().record.size.get();
+        if new_size > old_size {
+            self.zero_tail(inode, old_size)?;
+            return self.set_size_only(inode, new_size, times);
+        }
+        if new_size == old_size {
+            let done = self.change(inode, Purpose::Removal, |_, record| {
+                set_times(record, times);
+                Ok(())
+            });
+            return self.note(done);
+        }
+        let from = FileBlock::after(new_size);
+        if self.shrink(inode, new_size, times, true)? {
+            while self.free_beyond(inode, from)? {
+                yield_now();
+            }
+        }
+        self.zero_tail(inode, new_size)
+    }
+
+    /// The first half of a shrinking truncate: size and intent durable, blocks still the file's.
+    pub fn truncate_size(&self, inode: &Inode, new_size: u64, times: &Times) -> Result<()> {
+        check_range(inode, FileBlock(0), 1)?;
+        if new_size > inode.read().record.size.get() {
+            return Err(Error::Invalid);
+        }
+        self.shrink(inode, new_size, times, false).map(|_| ())
+    }
+
+    /// Sets a smaller size, and frees what one transaction can (`free`). True: something is left, the intent is on the
+    /// orphan table.
+    fn shrink(&self, inode: &Inode, new_size: u64, times: &Times, free: bool) -> Result<bool> {
+        self.note(self.shrink_inner(inode, new_size, times, free))
+    }
+
+    fn shrink_inner(
+        &self,
+        inode: &Inode,
+        new_size: u64,
+        times: &Times,
+        free: bool,
+    ) -> Result<bool> {
+        let from = FileBlock::after(new_size);
+        let mut tx = self.begin(Purpose::Removal)?;
+        let mut edit = inode.edit();
+        let mut more = true;
+        let record = edit.draft();
+        record.size = U64::new(new_size);
+        set_times(record, times);
+        if free {
+            more = edit::remove(&mut tx, record, from, FileBlock::END, REMOVAL_BUDGET)? > from;
+        }
+        if more {
+            orphan::enter(&mut tx, record)?;
+        }
+        edit.emit(&mut tx)?;
+        let seq = self.commit(tx)?;
+        edit.settle(seq);
+        edit.core().truncating |= more;
+        Ok(more || edit.core().truncating)
+    }
+
+    /// Frees blocks at and beyond `from` in one bounded transaction, the last ones first; true: call again. When it
+    /// returns false the intent of [`Filesystem::truncate_size`] is done with, provided that `from` is the end of the file.
+    pub fn free_beyond(&self, inode: &Inode, from: FileBlock) -> Result<bool> {
+        self.note(self.free_beyond_inner(inode, from))
+    }
+
+    fn free_beyond_inner(&self, inode: &Inode, from: FileBlock) -> Result<bool> {
+        let mut tx = self.begin(Purpose::Removal)?;
+        let mut edit = inode.edit();
+        let record = edit.draft();
+        let reached = edit::remove(&mut tx, record, from, FileBlock::END, REMOVAL_BUDGET)?;
+        let more = reached > from;
+        let done = !more && from <= FileBlock::after(record.size.get());
+        if done && record.nlink.get() > 0 {
+            orphan::leave(&mut tx, record)?;
+        }
+        edit.emit(&mut tx)?;
+        let seq = self.commit(tx)?;
+        edit.settle(seq);
+        if done {
+            edit.core().truncating = false;
+        }
+        Ok(more)
+    }
+
+    /// Zeroes `[size, end of block)` durably if a written block is there.
+    pub fn zero_tail(&self, inode: &Inode, size: u64) -> Result<()> {
+        let len = size.next_multiple_of(BLOCK_SIZE).saturating_sub(size);
+        if len == 0 {
+            return Ok(());
+        }
+        self.zero_range_bytes(inode, size, len)
+    }
+
+    /// Frees the blocks of `[first, end)`. The caller has unmapped and waited for their pages. A range with very many
+    /// extents takes several transactions; a crash may leave a part of it punched.
+    pub fn punch(
+        &self,
+        inode: &Inode,
+        first: FileBlock,
+        end: FileBlock,
+        times: &Times,
+    ) -> Result<()> {
+        check_range(inode, FileBlock(0), 1)?;
+        let mut end = end.min(FileBlock::END);
+        loop {
+            let reached = self.change(inode, Purpose::Removal, |tx, record| {
+                set_times(record, times);
+                edit::remove(tx, record, first, end, REMOVAL_BUDGET)
+            });
+            let reached = self.note(reached)?;
+            if reached <= first {
+                return Ok(());
+            }
+            end = reached;
+            yield_now();
+        }
+    }
+
+    /// Zeroes the bytes `[offset, offset + len)` durably wherever they are in written blocks. Edges that are no multiples
+    /// of 8 are read, changed and stored as whole words.
+    pub fn zero_range_bytes(&self, inode: &Inode, offset: u64, len: u64) -> Result<()> {
+        self.note(self.zero_range_inner(inode, offset, len))
+    }
+
+    fn zero_range_inner(&self, inode: &Inode, offset: u64, len: u64) -> Result {
+        check_range(inode, FileBlock(0), 1)?;
+        let end = offset.checked_add(len).ok_or(Error::FileTooBig)?;
+        if end > FileBlock::END.offset() {
+            return Err(Error::FileTooBig);
+        }
+        let mut at = offset;
+        let mut changed = false;
+        while at < end {
+            let start = FileBlock::of(at);
+            let last = FileBlock::after(end);
+            let found = self.map(inode, start, last.0 - start.0)?;
+            let stop = start.plus(found.len).offset().min(end);
+            if let MappingState::Written(block) = found.state {
+                if self.is_read_only() {
+                    return Err(Error::ReadOnly);
+                }
+                self.zero_bytes(block.address() + (at - start.offset()), stop - at)?;
+                changed = true;
+            }
+            at = stop;
+        }
+        if changed {
+            self.media().fence();
+        }
+        Ok(())
+    }
+
+    /// Zeroes bytes of the medium, without a fence.
+    fn zero_bytes(&self, address: u64, len: u64) -> Result {
+        let media = self.media();
+        let mut at = address;
+        let end = address.saturating_add(len);
+        while at < end {
+            let word = at / WORD * WORD;
+            let stop = (word + WORD).min(end);
+            if at == word && stop == word + WORD {
+                let whole = (end - at) / WORD * WORD;
+                media.zero_through(at, whole);
+                at += whole;
+                continue;
+            }
+            let mut bytes = media.read_u64(word)?.to_le_bytes();
+            let (from, to) = ((at - word) as usize, (stop - word) as usize);
+            if let Some(part) = bytes.get_mut(from..to) {
+                part.fill(0);
+            }
+            media.store_u64(word, u64::from_le_bytes(bytes));
+            media.write_back(word, WORD);
+            at = stop;
+        }
+        Ok(())
+    }
+}

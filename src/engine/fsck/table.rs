@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the check remembers of every inode.
+//!
+//! Numbers of inodes are sparse, so each chunk gets the next 64 places of some arrays. An inode's
+//! place is its *index*.
+
+use crate::engine::error::Result;
+use crate::engine::format::ag::CHUNK_INODES;
+use crate::engine::types::{FileKind, Ino, u32_of, u64_of, usize_of};
+use crate::platform::Vec;
+
+/// The record is in use.
+pub(super) const USED: u8 = 1;
+/// The record's link count and kind could be read.
+pub(super) const KNOWN: u8 = 2;
+/// The record says that it is in the orphan table.
+pub(super) const CLAIMS_ORPHAN: u8 = 4;
+/// The inode is in the orphan table.
+pub(super) const ORPHAN: u8 = 8;
+/// A directory on the way up that is being followed.
+pub(super) const ON_PATH: u8 = 16;
+/// A directory whose way up was followed.
+pub(super) const FOLLOWED: u8 = 32;
+
+/// One record.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Entry {
+    /// The link count that is noted.
+    pub(super) stored: u32,
+    /// Names found; of a directory: subdirectories.
+    pub(super) found: u32,
+    /// 1 + the index of the directory that holds this one; 0 if none was found.
+    pub(super) parent: u32,
+    /// [`USED`] and so on.
+    pub(super) flags: u8,
+    /// As in a directory entry; 0 if unknown.
+    pub(super) kind: u8,
+}
+
+impl Entry {
+    pub(super) fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == FileKind::Directory.to_disk()
+    }
+}
+
+/// One chunk of records.
+#[derive(Clone, Copy)]
+struct Chunk {
+    ag: u32,
+    number: u32,
+    /// First block of the device; 0 if the chunk map's entry is damaged.
+    block: u64,
+    mask: u64,
+}
+
+/// All chunks and records.
+pub(super) struct Table {
+    /// For each group the number of the first of its chunks; one more at the end.
+    groups: Vec<u32>,
+    chunks: Vec<Chunk>,
+    entries: Vec<Entry>,
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        Self { groups: Vec::new(), chunks: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Starts the next group; groups come in order.
+    pub(super) fn start_group(&mut self) -> Result {
+        self.groups.push(u32_of(u64_of(self.chunks.len())))?;
+        Ok(())
+    }
+
+    /// Adds the next chunk of the group that was started last.
+    pub(super) fn add_chunk(&mut self, ag: u32, number: u32, block: u64, mask: u64) -> Result {
+        self.chunks.push(Chunk { ag, number, block, mask })?;
+        for slot in 0..CHUNK_INODES {
+            let flags = if mask >> slot & 1 != 0 { USED } else { 0 };
+            self.entries.push(Entry { flags, ..Entry::default() })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// First block and mask of a chunk, and the number of its first inode.
+    pub(super) fn chunk(&self, chunk: usize) -> Option<(u64, u64, Ino)> {
+        let chunk = self.chunks.get(chunk)?;
+        Some((chunk.block, chunk.mask, Ino::from_parts(chunk.ag, chunk.number, 0)))
+    }
+
+    /// The index of an inode that is in use.
+    pub(super) fn index(&self, ino: Ino) -> Option<usize> {
+        let ag = usize_of(u64::from(ino.ag()));
+        let first = *self.groups.get(ag)?;
+        let after = match self.groups.get(ag.checked_add(1)?) {
+            Some(&after) => after,
+            None => u32_of(u64_of(self.chunks.len())),
+        };
+        let chunk = first.checked_add(ino.chunk()).filter(|&chunk| chunk < after)?;
+        let index = usize_of(u64::from(chunk) * u64::from(CHUNK_INODES) + u64::from(ino.slot()));
+        self.entries.get(index).filter(|entry| entry.is(USED)).map(|_| index)
+    }
+
+    /// The number of the inode at an index.
+    pub(super) fn ino(&self, index: usize) -> Ino {
+        let slot = u32_of(u64_of(index) % u64::from(CHUNK_INODES));
+        match self.chunks.get(index / usize_of(u64::from(CHUNK_INODES))) {
+            Some(chunk) => Ino::from_parts(chunk.ag, chunk.number, slot),
+            None => Ino::NONE,
+        }
+    }
+
+    /// Byte address of the record at an index.
+    pub(super) fn address(&self, index: usize) -> Option<u64> {
+        let chunk = self.chunks.get(index / usize_of(u64::from(CHUNK_INODES)))?;
+        let slot = u64_of(index) % u64::from(CHUNK_INODES);
+        (chunk.block != 0).then(|| chunk.block * 4096 + slot * 256)
+    }
+
+    pub(super) fn get(&self, index: usize) -> Entry {
+        self.entries.get(index).copied().unwrap_or_default()
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(index)
+    }
+
+    /// Set bits of the chunk masks of a group.
+    pub(super) fn used_in_group(&self, ag: u32) -> u64 {
+        let of_group = self.chunks.iter().filter(|chunk| chunk.ag == ag);
+        of_group.map(|chunk| u64::from(chunk.mask.count_ones())).sum()
+    }
+
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> u64 {
+        let entry = u64_of(core::mem::size_of::<Entry>());
+        let chunk = u64_of(core::mem::size_of::<Chunk>());
+        u64_of(self.entries.len()) * entry + u64_of(self.chunks.len()) * chunk
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes in memory, and how their records change.
+//!
+//! What: an [`Inode`] holds a copy of its 256-byte record under a lock, the extent lock. An operation takes the lock as an
+//! [`Edit`], changes the *draft* beside the record, and [`Edit::emit`] puts the words that differ into the transaction;
+//! after the commit [`Edit::settle`] lets the draft become the record. An [`Edit`] that is dropped has done nothing.
+//!
+//! Why words: the record's fields that one operation changes are neighbours more often than not, 32 comparisons cost less
+//! than one cache line written back, and no operation has to say what it changed.
+//!
+//! # Hazard
+//!
+//! Times are also changed by single stores outside transactions. If a transaction logged the words of the times that it
+//! did *not* mean to change, a later replay would put old times back over newer ones. Only words that the draft changed
+//! are logged; and a store outside a transaction waits until no replayable record holds times of this inode
+//! (`times_seq` below the checkpoint).
+
+use crate::engine::alloc::Window;
+use crate::engine::error::{Error, Result};
+use crate::engine::filesystem::attributes::{Attributes, Times};
+use crate::engine::format::inode::{InodeRecord, TIMES_END, TIMES_OFFSET};
+use crate::engine::media::Media;
+use crate::engine::transaction::{Object, Transaction};
+use crate::engine::types::{u64_of, FileKind, Generation, Ino, Seq, Timestamp};
+use crate::platform::{lock_class, RwLock, RwLockReadGuard, RwLockWriteGuard, SpinLock};
+use zerocopy::little_endian::{I64, U32};
+use zerocopy::IntoBytes;
+
+/// Bytes of a word.
+const WORD: usize = 8;
+
+/// What the extent lock protects.
+pub struct Core {
+    /// As it is on the medium, or will be once the apply of a committed transaction is through. The checksum is stale.
+    pub record: InodeRecord,
+    /// What an operation makes of it.
+    draft: InodeRecord,
+    /// The last transaction that logged times.
+    pub times_seq: Seq,
+    /// Blocks beyond the size wait to be freed: a truncate is not finished, the orphan table holds the intent.
+    pub truncating: bool,
+}
+
+/// An inode in memory.
+pub struct Inode {
+    ino: Ino,
+    generation: Generation,
+    kind: FileKind,
+    address: u64,
+    /// The slot that the file's blocks come from, if it has one of its own.
+    window: SpinLock<Window>,
+    core: RwLock<Core>,
+}
+
+impl Inode {
+    /// From a verified record at byte `address`.
+    pub fn new(ino: Ino, address: u64, record: &InodeRecord) -> Result<Self> {
+        let kind = FileKind::from_mode(record.mode.get())
+            .ok_or(Error::corrupt("type of an inode", address))?;
+        let core = Core {
+            record: *record,
+            draft: *record,
+            times_seq: Seq(0),
+            truncating: record.orphan.get() != 0 && record.nlink.get() != 0,
+        };
+        Ok(Self {
+            ino,
+            generation: Generation(record.generation.get()),
+            kind,
+            address,
+            window: SpinLock::new(Window::NONE, lock_class!("ochre_window"))?,
+            core: RwLock::new(core, lock_class!("ochre_inode"))?,
+        })
+    }
+
+    /// Number.
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    /// Generation: differs between two uses of one number.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Kind; never changes.
+    pub fn kind(&self) -> FileKind {
+        self.kind
+    }
+
+    /// Byte address of the record.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// A consistent copy of the attributes.
+    pub fn attributes(&self) -> Attributes {
+        let core = self.read();
+        let record = &core.record;
+        Attributes {
+            mode: record.mode.get(),
+            uid: record.uid.get(),
+            gid: record.gid.get(),
+            nlink: record.nlink.get(),
+            size: record.size.get(),
+            blocks: record.blocks.get(),
+            rdev: record.rdev.get(),
+            flags: record.flags.get(),
+            project: record.project.get(),
+            atime: Timestamp(record.atime.get()),
+            mtime: Timestamp(record.mtime.get()),
+            ctime: Timestamp(record.ctime.get()),
+            btime: Timestamp(record.btime.get()),
+        }
+    }
+
+    /// A directory's parent; of other inodes it means nothing.
+    pub fn parent(&self) -> Ino {
+        Ino(self.read().record.parent.get())
+    }
+
+    /// The slot that the file's blocks come from.
+    pub(crate) fn window(&self) -> Window {
+        *self.window.lock()
+    }
+
+    /// Keeps what the last allocation said.
+    pub(crate) fn set_window(&self, window: Window) {
+        *self.window.lock() = window;
+    }
+
+    /// The transaction that made the inode, whose record holds its times.
+    pub(crate) fn born_in(&mut self, seq: Seq) {
+        self.core.write().times_seq = seq;
+    }
+
+    /// The record, not to be changed.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Core> {
+        self.core.read()
+    }
+
+    /// The record, to be changed.
+    pub(crate) fn edit(&self) -> Edit<'_> {
+        self.edit_nested(0)
+    }
+
+    /// As [`Self::edit`], for the `order`-th of several inodes that are locked in ascending order of numbers.
+    pub(crate) fn edit_nested(&self, order: u32) -> Edit<'_> {
+        let mut core = if order == 0 {
+            self.core.write()
+        } else {
+            self.core.write_nested(order)
+        };
+        core.draft = core.record;
+        Edit { inode: self, core }
+    }
+}
+
+/// An inode that is being changed; holds its extent lock.
+pub(crate) struct Edit<'a> {
+    inode: &'a Inode,
+    core: RwLockWriteGuard<'a, Core>,
+}
+
+impl<'a> Edit<'a> {
+    /// The inode.
+    pub fn inode(&self) -> &'a Inode {
+        self.inode
+    }
+
+    /// The record as it was before.
+    pub fn record(&self) -> &InodeRecord {
+        &self.core.record
+    }
+
+    /// The record as it is to be.
+    pub fn draft(&mut self) -> &mut InodeRecord {
+        &mut self.core.draft
+    }
+
+    /// State beside the record.
+    pub fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// Puts the changed words into the transaction.
+    pub fn emit<M: Media>(&self, tx: &mut Transaction<'_, M>) -> Result {
+        emit(
+            tx,
+            self.inode.address,
+            self.core.record.as_bytes(),
+            self.core.draft.as_bytes(),
+        )
+    }
+
+    /// After the commit: what was the draft is the record.
+    pub fn settle(&mut self, seq: Seq) {
+        let core = &mut *self.core;
+        let times = usize_range(TIMES_OFFSET, TIMES_END);
+        if core.record.as_bytes().get(times.clone()) != core.draft.as_bytes().get(times) {
+            core.times_seq = seq;
+        }
+        core.record = core.draft;
+    }
+}
+
+fn usize_range(from: u64, to: u64) -> core::ops::Range<usize> {
+    from as usize..to as usize
+}
+
+/// Puts the words of `new` that differ from `old` into the transaction: the times as words that no checksum covers, the
+/// rest as changes of the checksummed record.
+fn emit<M: Media>(tx: &mut Transaction<'_, M>, address: u64, old: &[u8], new: &[u8]) -> Result {
+    let times = usize_range(TIMES_OFFSET / 8, TIMES_END / 8);
+    let differs = |word: usize| {
+        let at = word * WORD;
+        word != 1 && old.get(at..at + WORD) != new.get(at..at + WORD)
+    };
+    let words = new.len() / WORD;
+    let mut word = 0;
+    while word < words {
+        if !differs(word) {
+            word += 1;
+            continue;
+        }
+        let first = word;
+        let in_times = times.contains(&word);
+        while word < words && differs(word) && times.contains(&word) == in_times {
+            word += 1;
+        }
+        let offset = u64_of(first * WORD);
+        if let Some(bytes) = new.get(first * WORD..word * WORD) {
+            if in_times {
+                tx.write_raw(address.saturating_add(offset), bytes)?;
+            } else {
+                tx.update(Object::Inode(address), offset, bytes)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a whole new record at `address`.
+pub(crate) fn create_record<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    address: u64,
+    record: &InodeRecord,
+) -> Result {
+    tx.create_object(Object::Inode(address), record.as_bytes())
+}
+
+/// Applies the given times to a record.
+pub(crate) fn set_times(record: &mut InodeRecord, times: &Times) {
+    if let Some(time) = times.atime {
+        record.atime = I64::new(time.0);
+    }
+    if let Some(time) = times.mtime {
+        record.mtime = I64::new(time.0);
+    }
+    if let Some(time) = times.ctime {
+        record.ctime = I64::new(time.0);
+    }
+}
+
+/// New modification and change time.
+pub(crate) fn set_changed(record: &mut InodeRecord, time: Timestamp) {
+    record.mtime = I64::new(time.0);
+    record.ctime = I64::new(time.0);
+}
+
+/// Adds links (or takes some off); the count stays within its bounds or the call fails.
+pub(crate) fn add_links(record: &mut InodeRecord, links: i32) -> Result {
+    let count = record.nlink.get().checked_add_signed(links);
+    let count = count.ok_or(Error::corrupt("link count of an inode", record.ino.get()))?;
+    if links > 0 && count > crate::engine::types::MAX_LINKS {
+        return Err(Error::TooManyLinks);
+    }
+    record.nlink = U32::new(count);
+    Ok(())
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the engine needs of a persistent memory.
+//!
+//! The engine never holds a reference into the medium: it copies. So another CPU's store through a mapping cannot change a
+//! value between its check and its use, and a poisoned line is an error return, not a machine check.
+//!
+//! The rules of persistence are those of x86: a store may reach the medium at any time after it was issued. It must have
+//! reached it when a [`Media::write_back`] of its line (or the store itself, if it is a `*_through` one) was followed by a
+//! [`Media::fence`] **on the same CPU**, or by a [`Media::drain`] on any. Each aligned 8-byte word is atomic; nothing
+//! larger is. On an asynchronous device all of this holds only up to the host's memory, and [`Media::sync_device`] is needed.
+
+use super::error::Result;
+
+/// A persistent memory of [`Self::size`] bytes.
+pub trait Media: Send + Sync {
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Copies from the medium. `Io` for poison and for addresses outside.
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Result;
+
+    /// Reads one little-endian word; `address` is a multiple of 8.
+    fn read_u64(&self, address: u64) -> Result<u64>;
+
+    /// Ordinary stores, word by word in ascending order. `address` and length are multiples of 8 and inside the medium.
+    fn store(&self, address: u64, bytes: &[u8]);
+
+    /// One ordinary store of a little-endian word; `address` is a multiple of 8.
+    fn store_u64(&self, address: u64, value: u64);
+
+    /// Non-temporal stores: like [`Self::store`], but a fence alone makes them durable.
+    fn store_through(&self, address: u64, bytes: &[u8]);
+
+    /// Ordinary stores of zeros; multiples of 8.
+    fn zero(&self, address: u64, len: u64);
+
+    /// Non-temporal stores of zeros; multiples of 8.
+    fn zero_through(&self, address: u64, len: u64);
+
+    /// Starts the write-back of the cache lines that hold `len` bytes from `address`.
+    fn write_back(&self, address: u64, len: u64);
+
+    /// Waits for this CPU's write-backs and non-temporal stores.
+    fn fence(&self);
+
+    /// A [`Self::fence`] on every CPU. May sleep.
+    fn drain(&self);
+
+    /// Whether a fence makes data durable (`dax_synchronous`). Else [`Self::sync_device`] is needed.
+    fn is_synchronous(&self) -> bool;
+
+    /// Flushes an asynchronous device; nothing to do on a synchronous one. May sleep.
+    fn sync_device(&self) -> Result;
+
+    /// The physical address of byte 0, modulo 2 MiB.
+    fn phase(&self) -> u64;
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Orderings that can be broken on purpose, to prove that the crash explorer notices.
+//!
+//! Without the cargo feature `mutants` (so in the kernel and in every tool) [`Mutant::active`] is the constant `false` and
+//! costs nothing. With it one mutant can be chosen for the whole process.
+
+/// One broken ordering or check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Mutant {
+    /// No fence between record and apply.
+    NoCommitFence = 1,
+    /// No fence between published data and record.
+    NoDataFence,
+    /// Apply first, then write the record.
+    ApplyBeforeRecord,
+    /// Enter a segment although its records are still needed.
+    ReclaimEarly,
+    /// The checkpoint number is drawn after the lanes were swept, not before.
+    CheckpointTooFar,
+    /// An older checkpoint number may overwrite a newer one.
+    CheckpointBack,
+    /// The checkpoint is stored without draining the CPUs.
+    NoDrain,
+    /// A freed metadata block can be reused at once.
+    NoQuarantine,
+    /// A freed block can be allocated before its clear was applied.
+    FreeBeforeApply,
+    /// The orphan record is left out.
+    NoOrphan,
+    /// Records are accepted without their checksum.
+    AcceptForged,
+    /// Replay does not write the journal back first.
+    NoJournalWriteBack,
+    /// Replay in the order of lanes, not of numbers.
+    UnorderedReplay,
+    /// Replay also what lies below the checkpoint.
+    ReplayBelowCheckpoint,
+    /// Apply forgets the write-back of what it stored.
+    NoApplyWriteBack,
+    /// The record's last line is not part of the checksum.
+    ShortChecksum,
+}
+
+#[cfg(feature = "mutants")]
+static CHOSEN: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+
+/// Chooses the mutant of this process; `None` for correct behaviour.
+#[cfg(feature = "mutants")]
+pub fn choose(mutant: Option<Mutant>) {
+    CHOSEN.store(mutant.map_or(0, |m| m as u32), core::sync::atomic::Ordering::Relaxed);
+}
+
+impl Mutant {
+    /// Whether this one was chosen.
+    #[inline(always)]
+    pub fn active(self) -> bool {
+        #[cfg(feature = "mutants")]
+        return CHOSEN.load(core::sync::atomic::Ordering::Relaxed) == self as u32;
+        #[cfg(not(feature = "mutants"))]
+        false
+    }
+}

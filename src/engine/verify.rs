@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether structures read from the medium are what they claim to be.
+//!
+//! Each verifier names the first thing that is wrong. They run at first use: a metadata block that was verified once in this
+//! mount is not summed again, since from then on only transactions change it.
+
+use super::checksum::{Domain, Keys};
+use super::error::{Error, Result};
+use super::format::inode::{self, InodeRecord};
+use super::format::node::{BlockHeader, CHECKSUM_OFFSET, MAX_HEIGHT};
+use super::types::*;
+use zerocopy::IntoBytes;
+
+/// What a metadata block must say about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// What it is.
+    pub magic: u32,
+    /// Whose it is.
+    pub owner: Ino,
+    /// The owner's generation.
+    pub generation: Generation,
+}
+
+/// Checks a block's header against where it was found and who led to it.
+pub fn header(h: &BlockHeader, block: Block, uuid: &[u8; 16], expected: &Expected) -> Result {
+    let fault = if h.magic.get() != expected.magic {
+        "metadata block magic"
+    } else if h.block.get() != block.0 {
+        "metadata block's own number"
+    } else if h.owner.get() != expected.owner.0 || h.generation.get() != expected.generation.0 {
+        "metadata block owner"
+    } else if h.uuid != *uuid {
+        "metadata block uuid"
+    } else if h.level.get() >= u16::from(MAX_HEIGHT) {
+        "metadata block level"
+    } else {
+        return Ok(());
+    };
+    Err(Error::corrupt(fault, block.address()))
+}
+
+/// The checksum that an inode record should have.
+pub fn inode_sum(keys: &Keys, record: &InodeRecord) -> u64 {
+    let bytes = record.as_bytes();
+    let (low, high) = (inode::TIMES_OFFSET as usize, inode::TIMES_END as usize);
+    let mut sum = keys.start(Domain::Inode);
+    for (first, end) in [(0, 8), (16, low), (high, inode::RECORD_SIZE as usize)] {
+        sum = sum.wrapping_add(keys.bytes(first / 8, bytes.get(first..end).unwrap_or(&[])));
+    }
+    sum
+}
+
+/// Checks a record that was read from byte `address` as that of `ino`.
+pub fn inode(keys: &Keys, record: &InodeRecord, ino: Ino, address: u64) -> Result {
+    let fault = if record.magic.get() != inode::MAGIC {
+        "inode magic"
+    } else if record.ino.get() != ino.0 {
+        "inode's own number"
+    } else if inode_sum(keys, record) != record.checksum.get() {
+        "inode checksum"
+    } else if FileKind::from_mode(record.mode.get()).is_none() {
+        "inode mode"
+    } else if record.root > inode::ROOT_NONE
+        || record.height > MAX_HEIGHT
+        || record.count as usize > inode::INLINE_EXTENTS
+        || record.size.get() > MAX_FILE_SIZE
+    {
+        "inode fields"
+    } else {
+        return Ok(());
+    };
+    Err(Error::corrupt(fault, address))
+}
+
+/// Whether word `index` of an object of this kind is covered by its checksum.
+#[inline]
+pub(super) const fn covered(domain: Domain, index: usize) -> bool {
+    index != CHECKSUM_OFFSET as usize / 8
+        && !(matches!(domain, Domain::Inode)
+            && index >= inode::TIMES_OFFSET as usize / 8
+            && index < inode::TIMES_END as usize / 8)
+}

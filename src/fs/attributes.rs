@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `stat`, `chmod`, `chown`, `utimensat`, and times of access.
+//!
+//! Hazard: access times come in while others write to the same inode, with no lock held: the
+//! engine stores them as single words (see design.md, section 4, on times).
+
+use super::{engine, failed, file, inner, timestamp, Ochre};
+use crate::{
+    engine::filesystem::{SetAttributes, Times},
+    vfs::{
+        attributes::{self, Changed, Details},
+        inode::{self, Locked},
+        rwsem::Exclusive,
+        INode,
+    },
+};
+use kernel::prelude::*;
+
+/// Sectors of 512 bytes in a block.
+const SECTORS: u64 = 8;
+
+impl attributes::Operations for Ochre {
+    fn details(inode: &INode<Self>) -> Details {
+        let now = inner(inode).attributes();
+        Details {
+            btime: now.btime.0,
+            sectors: now.blocks.saturating_mul(SECTORS),
+            attributes: super::namei::statx_flags(now.flags),
+            attributes_mask: attributes::ATTRIBUTE_IMMUTABLE
+                | attributes::ATTRIBUTE_APPEND
+                | attributes::ATTRIBUTE_NODUMP,
+        }
+    }
+
+    fn store(inode: Locked<'_, INode<Self>>, changed: Changed) -> Result {
+        let (uid, gid) = inode.owner();
+        let times = inode.times();
+        let set = SetAttributes {
+            mode: changed.mode().then(|| inode.mode()),
+            uid: changed.uid().then_some(uid),
+            gid: changed.gid().then_some(gid),
+            times: Times {
+                atime: changed.atime().then(|| timestamp(times.atime)),
+                mtime: changed.mtime().then(|| timestamp(times.mtime)),
+                ctime: changed.ctime().then(|| timestamp(times.ctime)),
+            },
+            ..SetAttributes::default()
+        };
+        engine(&inode)
+            .set_attributes(inner(&inode), &set)
+            .map_err(|error| failed(inode.super_block(), error))
+    }
+
+    fn set_size(inode: &mut Exclusive<'_, Self>, size: u64) -> Result {
+        file::set_size(inode, size)
+    }
+
+    fn store_times(inode: &INode<Self>, times: inode::Times, access: bool) -> Result {
+        let times = if access {
+            Times {
+                atime: Some(timestamp(times.atime)),
+                ..Times::default()
+            }
+        } else {
+            Times {
+                atime: None,
+                mtime: Some(timestamp(times.mtime)),
+                ctime: Some(timestamp(times.ctime)),
+            }
+        };
+        engine(inode)
+            .touch(inner(inode), &times, false)
+            .map_err(|error| failed(inode.super_block(), error))
+    }
+}

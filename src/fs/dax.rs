@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where file data is: the engine's mappings as iomap extents, and page faults.
+//!
+//! What: [`ReadExtents`], [`WriteExtents`], [`FaultExtents`], [`SeekExtents`] and
+//! [`ReportExtents`] answer fs/iomap and fs/dax.c; [`fault`] is the protocol of a page fault.
+//!
+//! How a fault goes: note the write (freeze, time), take `invalidate_lock` shared, look whether the
+//! range is in flight, let fs/dax.c do the work. It calls [`FaultExtents::begin`], which allocates,
+//! zeroes and commits what is missing: when it returns, the block is durable and the file's, so
+//! `MAP_SYNC` costs nothing extra. `i_rwsem` is never taken: a writer holds it while it faults its
+//! own buffer in, and the buffer may be a mapping of this file.
+//!
+//! Hazard: a fault that waited for a range in flight inside fs/dax.c would hold the lock of the
+//! page's DAX entry, for which the writer's invalidation waits before it ends its claim. So the
+//! wait is outside: [`FaultExtents::begin`] says `EAGAIN`, and [`fault`] waits with nothing held.
+
+use super::{engine, errno, inner, Ochre};
+use crate::engine::filesystem::{Mapping, MappingState, WriteKind};
+use crate::engine::types::{FileBlock, BLOCK_SIZE};
+use crate::vfs::dax::{Fault, FaultResult, Outcome, Waited};
+use crate::vfs::dax_device::DaxDevice;
+use crate::vfs::iomap::{Extent, Operations, Place, Request};
+use crate::vfs::mapping::PageRange;
+use crate::vfs::INode;
+use kernel::prelude::*;
+
+/// Bytes in a block, which is also a page.
+pub(super) const BLOCK: u64 = BLOCK_SIZE;
+
+/// At most so many blocks are in flight at once: 16 MiB.
+const MAX_IN_FLIGHT: u64 = 4096;
+
+/// First block and number of blocks of a byte range.
+fn blocks_of(request: &Request) -> (u64, u64) {
+    let first = request.pos / BLOCK;
+    let last = request.pos.saturating_add(request.len.saturating_sub(1)) / BLOCK;
+    (first, last - first + 1)
+}
+
+/// A mapping as an extent.
+fn extent_of(mapping: &Mapping) -> Extent {
+    Extent {
+        offset: mapping.start.0 * BLOCK,
+        len: mapping.len * BLOCK,
+        place: match mapping.state {
+            MappingState::Hole => Place::Hole,
+            MappingState::Unwritten(block) => Place::Unwritten(block.0 * BLOCK),
+            MappingState::Written(block) => Place::Mapped(block.0 * BLOCK),
+        },
+        finish: false,
+    }
+}
+
+/// What is at the start of a range.
+fn look(inode: &INode<Ochre>, request: &Request) -> Result<Mapping> {
+    let (first, blocks) = blocks_of(request);
+    engine(inode)
+        .map(inner(inode), FileBlock(first), blocks)
+        .map_err(errno)
+}
+
+/// The device that all files are on.
+pub(super) fn device(inode: &INode<Ochre>) -> &DaxDevice {
+    engine(inode).media().device()
+}
+
+/// For reads, and for faults that read.
+pub(super) struct ReadExtents;
+
+impl Operations<Ochre> for ReadExtents {
+    fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
+        Ok(extent_of(&look(inode, request)?))
+    }
+
+    fn device(inode: &INode<Ochre>) -> &DaxDevice {
+        device(inode)
+    }
+}
+
+/// For `SEEK_DATA` and `SEEK_HOLE`: what was never written is a hole.
+pub(crate) struct SeekExtents;
+
+impl Operations<Ochre> for SeekExtents {
+    fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
+        let mut extent = extent_of(&look(inode, request)?);
+        if let Place::Unwritten(_) = extent.place {
+            extent.place = Place::Hole;
+        }
+        Ok(extent)
+    }
+
+    fn device(inode: &INode<Ochre>) -> &DaxDevice {
+        device(inode)
+    }
+}
+
+/// For `FIEMAP`.
+pub(crate) struct ReportExtents;
+
+impl Operations<Ochre> for ReportExtents {
+    fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
+        Ok(extent_of(&look(inode, request)?))
+    }
+
+    fn device(inode: &INode<Ochre>) -> &DaxDevice {
+        device(inode)
+    }
+}
+
+/// For writes: blocks of the file where it has them, blocks in flight where not.
+pub(super) struct WriteExtents;
+
+impl Operations<Ochre> for WriteExtents {
+    const HAS_END: bool = true;
+
+    fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
+        let in_flight = &inode.data().data.in_flight;
+        if let Some((error, _)) = in_flight.failure() {
+            return Err(error);
+        }
+        let mapping = look(inode, request)?;
+        if let MappingState::Written(_) = mapping.state {
+            return Ok(extent_of(&mapping));
+        }
+        if request.is_nowait() {
+            return Err(EAGAIN);
+        }
+        let first = mapping.start.0;
+        let blocks = mapping.len.min(MAX_IN_FLIGHT);
+        // A fault may have given the range blocks before the claim; the engine looks again.
+        in_flight.claim_write(PageRange {
+            first,
+            end: first + blocks,
+        })?;
+        let end = inode.size().max(request.pos.saturating_add(request.len));
+        match engine(inode).reserve_write(inner(inode), mapping.start, blocks, end) {
+            Ok(reservation) => {
+                let in_place = reservation.kind == WriteKind::InPlace;
+                let extent = Extent {
+                    offset: reservation.start.0 * BLOCK,
+                    len: reservation.len * BLOCK,
+                    place: Place::Mapped(reservation.block.0 * BLOCK),
+                    finish: !in_place,
+                };
+                if in_place {
+                    engine(inode).cancel(reservation);
+                    in_flight.release_write();
+                } else {
+                    in_flight.put_reservation(&reservation);
+                }
+                Ok(extent)
+            }
+            Err(error) => {
+                in_flight.release_write();
+                Err(errno(error))
+            }
+        }
+    }
+
+    fn end(inode: &INode<Ochre>, request: &Request, done: u64) -> Result {
+        let in_flight = &inode.data().data.in_flight;
+        let result = super::file::publish(inode, request.pos, done);
+        // Only now: see the hazard in `inflight`.
+        in_flight.release_write();
+        if let Err(error) = result {
+            in_flight.fail(error, request.pos);
+        }
+        result
+    }
+
+    fn device(inode: &INode<Ochre>) -> &DaxDevice {
+        device(inode)
+    }
+}
+
+/// For faults that write: every page gets a block.
+pub(super) struct FaultExtents;
+
+impl Operations<Ochre> for FaultExtents {
+    fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
+        let mapping = look(inode, request)?;
+        if let MappingState::Written(_) = mapping.state {
+            // Shorter than a 2 MiB page: fs/dax.c sees it, and falls back.
+            return Ok(extent_of(&mapping));
+        }
+        let (first, blocks) = blocks_of(request);
+        let in_flight = &inode.data().data.in_flight;
+        let Some(_claim) = in_flight.claim_fault(PageRange {
+            first,
+            end: first + blocks,
+        }) else {
+            return Err(EAGAIN);
+        };
+        let mapping = engine(inode)
+            .fault_allocate(inner(inode), FileBlock(first), blocks)
+            .map_err(errno)?;
+        Ok(extent_of(&mapping))
+    }
+
+    fn device(inode: &INode<Ochre>) -> &DaxDevice {
+        device(inode)
+    }
+}
+
+/// Handles a fault.
+pub(super) fn fault(mut fault: Fault<'_, Ochre>) -> FaultResult {
+    let inode = fault.inode();
+    let pages = fault.pages();
+    let in_flight = &inode.data().data.in_flight;
+    let write = fault.is_file_write();
+    loop {
+        let outcome = {
+            let _freeze = write.then(|| fault.start_write());
+            let lock = inode.mapping().lock_invalidate_shared();
+            if !write {
+                fault.resolve::<ReadExtents>(&lock)
+            } else if in_flight.is_claimed(pages) {
+                Outcome::InFlight
+            } else {
+                fault.resolve::<FaultExtents>(&lock)
+            }
+        };
+        match outcome {
+            // A fallback because of a range in flight is not worth giving a 2 MiB page up for.
+            Outcome::Done(result)
+                if !(write
+                    && Fault::<Ochre>::is_fallback(result)
+                    && in_flight.is_claimed(pages)) =>
+            {
+                return result;
+            }
+            _ => {}
+        }
+        match fault.wait(|_| in_flight.wait(pages)) {
+            Waited::Again => {}
+            Waited::Return(result) => return result,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading and writing regular files.
+//!
+//! What: the [`FileData`] of Ochre. A read copies from the medium. A write copies to the medium:
+//! into the file's own blocks where it has them, and into blocks that are not yet the file's where
+//! it has a hole or preallocated blocks. The latter are published by one transaction after their
+//! bytes are there: bitmap, extent and size at once.
+//!
+//! Why in this order: ext4 and XFS zero new blocks, publish them, and copy then, so that everything
+//! is written twice. Here a crash before the transaction leaves nothing behind, and after it the
+//! bytes are complete.
+//!
+//! Hazard: what the write does not cover of its first and last block is zeroed before they are
+//! published; a deleted file's bytes would show there else. And the bytes between the old end of
+//! the file and the end of its block are zeroed before the file grows over them: a process may
+//! have stored something there through a mapping.
+
+use super::dax::{self, ReadExtents, ReportExtents, SeekExtents, WriteExtents, BLOCK};
+use super::inflight::InFlight;
+use super::{engine, errno, fallocate, inner, Ochre};
+use crate::engine::filesystem::{PublishArgs, Times};
+use crate::engine::media::Media;
+use crate::vfs::dax::{Fault, FaultResult};
+use crate::vfs::dax_device::DaxDevice;
+use crate::vfs::file_data::{Allocation, FileData};
+use crate::vfs::mapping::PageRange;
+use crate::vfs::rwsem::{Exclusive, Shared};
+use crate::vfs::transfer::Transfer;
+use crate::vfs::INode;
+use kernel::prelude::*;
+
+pub(super) use super::layout::set_size;
+
+/// How much of the user's buffer is faulted in at a time.
+const FAULT_IN: u64 = 1 << 20;
+
+/// What the data path keeps for an inode.
+pub(crate) struct Data {
+    /// Ranges that are getting their blocks.
+    pub(super) in_flight: InFlight,
+}
+
+impl Data {
+    /// For an inode that nobody uses yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            in_flight: InFlight::new(),
+        }
+    }
+}
+
+impl FileData for Ochre {
+    type Seek = SeekExtents;
+    type Report = ReportExtents;
+
+    fn device(inode: &INode<Self>) -> &DaxDevice {
+        dax::device(inode)
+    }
+
+    fn read(transfer: &mut Transfer<'_, Self>) -> Result<u64> {
+        if transfer.remaining() == 0 {
+            return Ok(0);
+        }
+        let inode = transfer.inode();
+        let lock = if transfer.is_nowait() {
+            Shared::try_lock(inode).ok_or(EAGAIN)?
+        } else {
+            Shared::lock(inode)
+        };
+        let pass = transfer.read::<ReadExtents>(&lock);
+        drop(lock);
+        transfer.accessed();
+        match pass.error {
+            Some(error) => Err(error),
+            None => Ok(pass.done),
+        }
+    }
+
+    fn write(transfer: &mut Transfer<'_, Self>) -> Result<u64> {
+        let inode = transfer.inode();
+        let lock = if transfer.is_nowait() {
+            Exclusive::try_lock(inode).ok_or(EAGAIN)?
+        } else {
+            Exclusive::lock(inode)
+        };
+        if transfer.write_checks(&lock)? == 0 {
+            return Ok(0);
+        }
+        transfer.modified(&lock)?;
+        let start = transfer.position();
+        let old_size = inode.size();
+        if start > old_size {
+            engine(inode)
+                .zero_tail(inner(inode), old_size)
+                .map_err(errno)?;
+        }
+        let result = copy(transfer, &lock);
+        let end = finish(transfer, &lock, start)?;
+        match result {
+            // What was written counts; the error comes with the next call.
+            _ if end > start => Ok(end - start),
+            Err(error) => Err(error),
+            Ok(()) => Ok(0),
+        }
+    }
+
+    fn fault(fault: Fault<'_, Self>) -> FaultResult {
+        dax::fault(fault)
+    }
+
+    fn allocate(file: &mut Exclusive<'_, Self>, what: Allocation, offset: u64, len: u64) -> Result {
+        fallocate::allocate(file, what, offset, len)
+    }
+
+    fn sync_data(inode: &INode<Self>) -> Result {
+        let media = engine(inode).media();
+        media.fence();
+        media.sync_device().map_err(errno)
+    }
+}
+
+/// Copies until the buffers are empty. Twice without progress: the buffer is not there.
+fn copy(transfer: &mut Transfer<'_, Ochre>, lock: &Exclusive<'_, Ochre>) -> Result {
+    let in_flight = &lock.inode().data().data.in_flight;
+    in_flight.reset();
+    let mut idle = 0;
+    loop {
+        let pass = transfer.write::<WriteExtents>(lock);
+        if let Some((error, _)) = in_flight.failure() {
+            return Err(error);
+        }
+        if transfer.remaining() == 0 {
+            return Ok(());
+        }
+        match pass.error {
+            Some(error) if error != EFAULT => return Err(error),
+            _ => {}
+        }
+        idle = if pass.done == 0 { idle + 1 } else { 0 };
+        if idle >= 2 {
+            return Err(EFAULT);
+        }
+        if transfer.is_nowait() {
+            return Err(EAGAIN);
+        }
+        // Nothing is in flight now; `i_rwsem` is all that is held.
+        if !transfer.fault_in(transfer.remaining().min(FAULT_IN)) {
+            return Err(EFAULT);
+        }
+        if lock.is_task_dying() {
+            return Err(EINTR);
+        }
+    }
+}
+
+/// Makes the end of a write durable: in blocks of the file's own it has had no transaction yet.
+/// Returns the position up to which the bytes count.
+fn finish(
+    transfer: &mut Transfer<'_, Ochre>,
+    lock: &Exclusive<'_, Ochre>,
+    start: u64,
+) -> Result<u64> {
+    let inode = lock.inode();
+    let in_flight = &inode.data().data.in_flight;
+    if let Some((_, at)) = in_flight.failure() {
+        transfer.set_position(at.max(start));
+    }
+    let end = transfer.position();
+    if end > inode.size() {
+        engine(inode)
+            .set_size_only(inner(inode), end, &Times::default())
+            .map_err(errno)?;
+        lock.set_size(end);
+    } else if end > start && in_flight.published() != end {
+        engine(inode).media().fence();
+    }
+    Ok(end)
+}
+
+/// The end of an extent in flight: of the range from `pos` on, `done` bytes have been stored.
+///
+/// Order: zero the edges, publish (fences the data, commits), let the new size be seen, drop
+/// entries of the zero page. The claim ends after this.
+pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64) -> Result {
+    let in_flight = &inode.data().data.in_flight;
+    let reservation = in_flight.take_reservation();
+    let engine = engine(inode);
+    if done == 0 {
+        engine.cancel(reservation);
+        return Ok(());
+    }
+    let end = pos + done;
+    let first = reservation.start.0;
+    let blocks = end.div_ceil(BLOCK) - first;
+    let place = |offset: u64| (reservation.block.0 * BLOCK) + (offset - first * BLOCK);
+    let head = pos - first * BLOCK;
+    if head > 0 {
+        engine.media().zero_data(place(first * BLOCK), head);
+    }
+    let tail = end.next_multiple_of(BLOCK) - end;
+    if tail > 0 {
+        engine.media().zero_data(place(end), tail);
+    }
+    let new_size = (end > inode.size()).then_some(end);
+    let args = PublishArgs {
+        new_size,
+        times: Times::default(),
+    };
+    engine
+        .publish(inner(inode), reservation, blocks, &args)
+        .map_err(errno)?;
+    if new_size.is_some() {
+        inode.set_size_while_writing(end);
+    }
+    in_flight.set_published(end);
+    inode.mapping().invalidate_clean(PageRange {
+        first,
+        end: first + blocks,
+    });
+    Ok(())
+}

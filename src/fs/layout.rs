@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking blocks away from a file: never under a page that someone still uses.
+//!
+//! What: [`break_layout`] unmaps a range, waits until none of its pages is held, and deletes their
+//! entries; it returns with faults locked out, so that the caller can free the blocks. [`set_size`]
+//! is truncate, up and down.
+//!
+//! The order, and why: lock out faults (or a page could come back), unmap, look for references (a
+//! page under I/O has one, and no mapping), delete the entries, change the file, free. Whoever
+//! waits, waits with *both* locks dropped: readers and writers of the file go on, and a fatal
+//! signal ends the wait with nothing changed.
+//!
+//! Hazard: after a wait everything is looked at again. The page was held by a pipe; while we slept
+//! the process read the pipe, wrote the page by mmap again, and it is mapped once more; the wake-up
+//! may never come, since its count does not fall to zero. Hence the time limit of each sleep.
+//!
+//! Hazard: a 2 MiB page may cross the edge of the range. It is unmapped, checked and deleted as a
+//! whole; its dirty mark goes with it, so the bytes that stay are written back before.
+
+use super::dax::{device, BLOCK};
+use super::{engine, errno, inner, timestamp, Ochre};
+use crate::engine::filesystem::Times;
+use crate::engine::media::Media;
+use crate::vfs::mapping::{InvalidateExclusive, PageRange, PAGE_SIZE, PMD_PAGES};
+use crate::vfs::rwsem::Exclusive;
+use crate::vfs::INode;
+use kernel::prelude::*;
+
+/// How long one sleep for a busy page may be.
+const WAIT_MILLISECONDS: u32 = 50;
+
+/// Clears `pages` of mappings, references and entries. Faults are locked out while the result
+/// lives. `EINTR`: a fatal signal came while a page was busy; nothing has changed.
+///
+/// `i_rwsem` may be released and taken again in between.
+pub(super) fn break_layout<'a>(
+    file: &mut Exclusive<'a, Ochre>,
+    pages: PageRange,
+) -> Result<InvalidateExclusive<'a, Ochre>> {
+    let inode: &'a INode<Ochre> = file.inode();
+    loop {
+        let faults = inode.mapping().lock_invalidate();
+        if pages.is_empty() || inode.mapping().is_empty() {
+            return Ok(faults);
+        }
+        let wide = widen(inode, pages);
+        let Some(page) = faults.busy_page(device(inode), wide) else {
+            keep_edges(inode, pages, wide)?;
+            faults.delete_entries(wide);
+            return Ok(faults);
+        };
+        drop(faults);
+        file.relax(|| page.wait(WAIT_MILLISECONDS))?;
+    }
+}
+
+/// Rounds out to 2 MiB where an entry crosses an edge.
+fn widen(inode: &INode<Ochre>, pages: PageRange) -> PageRange {
+    let mapping = inode.mapping();
+    let mut wide = pages;
+    if pages.first % PMD_PAGES != 0 && mapping.entry_pages(pages.first) > 1 {
+        wide.first -= pages.first % PMD_PAGES;
+    }
+    if pages.end != u64::MAX && pages.end % PMD_PAGES != 0 && mapping.entry_pages(pages.end) > 1 {
+        wide.end = pages.end - pages.end % PMD_PAGES + PMD_PAGES;
+    }
+    wide
+}
+
+/// Makes durable what was stored by mmap to the parts of `wide` that stay.
+fn keep_edges(inode: &INode<Ochre>, pages: PageRange, wide: PageRange) -> Result {
+    if wide == pages {
+        return Ok(());
+    }
+    if wide.first < pages.first {
+        inode
+            .mapping()
+            .write_back(wide.first * PAGE_SIZE, pages.first * PAGE_SIZE - 1)?;
+    }
+    if wide.end > pages.end {
+        inode
+            .mapping()
+            .write_back(pages.end * PAGE_SIZE, wide.end * PAGE_SIZE - 1)?;
+    }
+    engine(inode).media().fence();
+    Ok(())
+}
+
+/// Sets the size of a file, and its modification and change time, durably.
+pub(super) fn set_size(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
+    if size > file.inode().size() {
+        return grow(file, size);
+    }
+    // Pages from the first that is beyond the end entirely.
+    let first = size.div_ceil(BLOCK);
+    let faults = break_layout(
+        file,
+        PageRange {
+            first,
+            end: u64::MAX,
+        },
+    )?;
+    let inode = file.inode();
+    if size > inode.size() {
+        // Another call made the file shorter still while we waited.
+        drop(faults);
+        return grow(file, size);
+    }
+    // One transaction, unless the file is in very many pieces. Its pages are unmapped and faults
+    // are locked out, so that nobody can meet the blocks that it frees before the size is set.
+    let result = engine(inode).truncate(inner(inode), size, &now(file));
+    if result.is_ok() || inner(inode).attributes().size == size {
+        file.set_size(size);
+        faults.unmap_past(size);
+    }
+    result.map_err(errno)
+}
+
+/// The new part is a hole; the engine zeroes the rest of the block that was the last.
+fn grow(file: &Exclusive<'_, Ochre>, size: u64) -> Result {
+    let inode = file.inode();
+    engine(inode)
+        .truncate(inner(inode), size, &now(file))
+        .map_err(errno)?;
+    file.set_size(size);
+    Ok(())
+}
+
+/// Moves the modification and change time forward, and gives them for the medium.
+pub(super) fn now(file: &Exclusive<'_, Ochre>) -> Times {
+    let now = file.locked().set_ctime_current();
+    file.locked().set_mctime(now);
+    Times {
+        atime: None,
+        mtime: Some(timestamp(now)),
+        ctime: Some(timestamp(now)),
+    }
+}

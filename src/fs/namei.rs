@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names: looking up, listing, making, linking, moving and removing them; file handles.
+//!
+//! How a change goes, each step here in this order:
+//!
+//! 1. Get all memory that the VFS's side will need.
+//! 2. Choose the time: every inode that takes part moves its change time forward; the last value
+//!    is the newest, and all get that one.
+//! 3. Call the engine: one transaction, durable when it returns.
+//! 4. Bring the VFS's inodes up to date (link counts, times), and the dentry. Cannot fail.
+//!
+//! Hazard: a new inode's number is known to the medium before it is known to the inode cache. The
+//! cache must not hold another inode of that number then; if it does, the number was handed out
+//! twice, and what was created is left alone rather than mixed up with the other.
+
+use super::{engine, engine_of, errno, failed, iget, inner, params, timestamp, Ochre};
+use crate::{
+    engine::{
+        error::{Corruption, Error as EngineError},
+        filesystem::{NewInode, RenameArgs},
+        types::{FileKind, Generation, Ino, MAX_NAME},
+    },
+    vfs::{
+        attributes::{self, MntIdmap},
+        dentry::{Negative, Positive},
+        directory::{self, Emitter, EntryKind, NewNode, Place},
+        export,
+        inode::{Flags, Found, Fresh, Locked, Ownership},
+        symlink, INode, SuperBlock,
+    },
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// Inode flags on the medium, as `FS_IOC_GETFLAGS` has them.
+const IMMUTABLE: u32 = 0x10;
+const APPEND: u32 = 0x20;
+const NODUMP: u32 = 0x40;
+const NOATIME: u32 = 0x80;
+
+/// Flags of the medium as the VFS acts on them.
+pub(super) fn vfs_flags(flags: u32) -> Flags {
+    let mut result = Flags::default();
+    for (bit, flag) in [
+        (IMMUTABLE, Flags::IMMUTABLE),
+        (APPEND, Flags::APPEND),
+        (NOATIME, Flags::NOATIME),
+    ] {
+        if flags & bit != 0 {
+            result = result.with(flag);
+        }
+    }
+    result
+}
+
+/// Flags of the medium as `statx` shows them.
+pub(super) fn statx_flags(flags: u32) -> u64 {
+    let mut result = 0;
+    for (bit, attribute) in [
+        (IMMUTABLE, attributes::ATTRIBUTE_IMMUTABLE),
+        (APPEND, attributes::ATTRIBUTE_APPEND),
+        (NODUMP, attributes::ATTRIBUTE_NODUMP),
+    ] {
+        if flags & bit != 0 {
+            result |= attribute;
+        }
+    }
+    result
+}
+
+/// What the engine is to make.
+fn describe<'a>(
+    dir: &INode<Ochre>,
+    owner: &Ownership,
+    rdev: u64,
+    symlink: Option<&'a [u8]>,
+    time: i64,
+) -> NewInode<'a> {
+    NewInode {
+        mode: owner.mode,
+        uid: owner.uid,
+        gid: owner.gid,
+        rdev,
+        symlink,
+        flags: if dir.has_noatime() { NOATIME } else { 0 },
+        project: 0,
+        time: timestamp(time),
+    }
+}
+
+/// What to say when a fresh number is in the inode cache already.
+fn number_in_use(dir: &INode<Ochre>, inode: u64) -> Error {
+    let error = EngineError::Corrupt(Corruption {
+        what: "inode number handed out twice",
+        address: inode,
+    });
+    engine(dir).report(&error);
+    failed(dir.super_block(), error)
+}
+
+impl directory::Operations for Ochre {
+    const NAME_MAX: usize = MAX_NAME;
+
+    fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>> {
+        match engine(dir).lookup(inner(dir), name) {
+            Ok(ino) => iget(dir.super_block(), ino).map(Some),
+            Err(EngineError::NotFound) => Ok(None),
+            Err(error) => Err(failed(dir.super_block(), error)),
+        }
+    }
+
+    fn create(
+        idmap: &MntIdmap,
+        dir: Locked<'_, INode<Self>>,
+        entry: Negative<'_, Self>,
+        node: NewNode<'_>,
+    ) -> Result {
+        let fresh = dir.super_block().fresh_inode()?;
+        let owner = fresh.init_owner(idmap, &dir, node.mode());
+        let (text, rdev) = match node {
+            NewNode::Symlink(text) => (Some(text), 0),
+            NewNode::Special(_, device) => (None, u64::from(device)),
+            NewNode::Regular(_) | NewNode::Directory(_) => (None, 0),
+        };
+        let target = text.map(symlink::Target::new).transpose()?;
+
+        let time = dir.set_ctime_current();
+        let new = describe(&dir, &owner, rdev, text, time);
+        let inode = engine(&dir)
+            .create(inner(&dir), entry.name(), &new)
+            .map_err(|error| failed(dir.super_block(), error))?;
+
+        let number = inode.ino().0;
+        let params = params(engine(&dir), inode, target)?;
+        let created = fresh
+            .init(number, params)
+            .map_err(|_| number_in_use(&dir, number))?;
+        dir.set_mctime(time);
+        if matches!(node, NewNode::Directory(_)) {
+            dir.inc_nlink();
+        }
+        entry.instantiate(created);
+        Ok(())
+    }
+
+    fn create_unnamed(idmap: &MntIdmap, dir: &INode<Self>, mode: u16) -> Result<ARef<INode<Self>>> {
+        let fresh: Fresh<Self> = dir.super_block().fresh_inode()?;
+        let owner = fresh.init_owner(idmap, dir, mode);
+        let new = describe(dir, &owner, 0, None, fresh.now());
+        let inode = engine(dir)
+            .tmpfile(&new)
+            .map_err(|error| failed(dir.super_block(), error))?;
+        let number = inode.ino().0;
+        let params = params(engine(dir), inode, None)?;
+        fresh
+            .init_unlocked(number, params)
+            .map_err(|_| number_in_use(dir, number))
+    }
+
+    fn link(
+        inode: Locked<'_, INode<Self>>,
+        dir: Locked<'_, INode<Self>>,
+        entry: Negative<'_, Self>,
+    ) -> Result {
+        let _ = dir.set_ctime_current();
+        let time = inode.set_ctime_current();
+        engine(&dir)
+            .link(inner(&dir), entry.name(), inner(&inode), timestamp(time))
+            .map_err(|error| failed(dir.super_block(), error))?;
+        inode.inc_nlink();
+        dir.set_mctime(time);
+        entry.instantiate_link(inode.grab());
+        Ok(())
+    }
+
+    fn unlink(dir: Locked<'_, INode<Self>>, entry: Positive<'_, Self>) -> Result {
+        let inode = entry.inode();
+        let _ = dir.set_ctime_current();
+        let time = inode.set_ctime_current();
+        engine(&dir)
+            .unlink(inner(&dir), entry.name(), inner(&inode), timestamp(time))
+            .map_err(|error| failed(dir.super_block(), error))?;
+        dir.set_mctime(time);
+        inode.drop_nlink();
+        Ok(())
+    }
+
+    fn rmdir(dir: Locked<'_, INode<Self>>, entry: Positive<'_, Self>) -> Result {
+        let inode = entry.inode();
+        let _ = dir.set_ctime_current();
+        let time = inode.set_ctime_current();
+        engine(&dir)
+            .rmdir(inner(&dir), entry.name(), inner(&inode), timestamp(time))
+            .map_err(|error| failed(dir.super_block(), error))?;
+        dir.set_mctime(time);
+        dir.drop_nlink();
+        inode.clear_nlink();
+        Ok(())
+    }
+
+    fn rename(
+        inode: &INode<Self>,
+        old: Place<'_, Self>,
+        new: Place<'_, Self>,
+        target: Option<Locked<'_, INode<Self>>>,
+    ) -> Result {
+        let time = rename(inode, &old, &new, target.map(Locked::get), false)?;
+        if inode.is_directory() && !same(old.dir, new.dir) {
+            old.dir.drop_nlink();
+            new.dir.inc_nlink();
+        }
+        if let Some(target) = target {
+            target.set_ctime(time);
+            if target.is_directory() {
+                target.clear_nlink();
+                new.dir.drop_nlink();
+            } else {
+                target.drop_nlink();
+            }
+        }
+        Ok(())
+    }
+
+    fn exchange(
+        first: &INode<Self>,
+        old: Place<'_, Self>,
+        second: &INode<Self>,
+        new: Place<'_, Self>,
+    ) -> Result {
+        let time = rename(first, &old, &new, Some(second), true)?;
+        second.set_ctime(time);
+        if !same(old.dir, new.dir) {
+            match (first.is_directory(), second.is_directory()) {
+                (true, false) => {
+                    old.dir.drop_nlink();
+                    new.dir.inc_nlink();
+                }
+                (false, true) => {
+                    new.dir.drop_nlink();
+                    old.dir.inc_nlink();
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn list(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result {
+        let mut full = false;
+        engine(dir)
+            .readdir(inner(dir), emitter.position(), &mut |entry| {
+                let taken = emitter.emit(
+                    entry.name,
+                    entry.ino.0,
+                    entry_kind(entry.kind),
+                    entry.cookie,
+                    entry.next,
+                );
+                full |= !taken;
+                taken
+            })
+            .map_err(|error| failed(dir.super_block(), error))?;
+        if !full {
+            emitter.finish();
+        }
+        Ok(())
+    }
+
+    fn sync_directory(dir: &INode<Self>) -> Result {
+        // Durable on return already, except where the device says otherwise.
+        let engine = engine(dir);
+        if crate::engine::media::Media::is_synchronous(engine.media()) {
+            return Ok(());
+        }
+        engine.sync().map_err(errno)
+    }
+}
+
+/// Whether both are the same directory.
+fn same(a: Locked<'_, INode<Ochre>>, b: Locked<'_, INode<Ochre>>) -> bool {
+    core::ptr::eq(a.get(), b.get())
+}
+
+/// The part that renaming and exchanging share; returns the time that all got.
+fn rename(
+    inode: &INode<Ochre>,
+    old: &Place<'_, Ochre>,
+    new: &Place<'_, Ochre>,
+    target: Option<&INode<Ochre>>,
+    exchange: bool,
+) -> Result<i64> {
+    let _ = old.dir.set_ctime_current();
+    if !same(old.dir, new.dir) {
+        let _ = new.dir.set_ctime_current();
+    }
+    if let Some(target) = target {
+        let _ = target.set_ctime_current();
+    }
+    let time = inode.set_ctime_current();
+    engine(inode)
+        .rename(&RenameArgs {
+            old_dir: inner(&old.dir),
+            old_name: old.name,
+            inode: inner(inode),
+            new_dir: inner(&new.dir),
+            new_name: new.name,
+            target: target.map(inner),
+            exchange,
+            time: timestamp(time),
+        })
+        .map_err(|error| failed(inode.super_block(), error))?;
+    old.dir.set_mctime(time);
+    new.dir.set_mctime(time);
+    Ok(time)
+}
+
+fn entry_kind(kind: FileKind) -> EntryKind {
+    match kind {
+        FileKind::Regular => EntryKind::Regular,
+        FileKind::Directory => EntryKind::Directory,
+        FileKind::Symlink => EntryKind::Symlink,
+        FileKind::CharDevice => EntryKind::CharDevice,
+        FileKind::BlockDevice => EntryKind::BlockDevice,
+        FileKind::Fifo => EntryKind::Fifo,
+        FileKind::Socket => EntryKind::Socket,
+    }
+}
+
+impl export::Operations for Ochre {
+    fn by_handle(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<ARef<INode<Self>>> {
+        match sb.inode(ino)? {
+            Found::Cached(inode) if inode.generation() == generation => Ok(inode),
+            Found::Cached(_) => Err(errno(EngineError::Stale)),
+            Found::New(new) => {
+                let engine = engine_of(sb);
+                let inode = engine
+                    .iget_handle(Ino(ino), Generation(generation))
+                    .map_err(errno)?;
+                Ok(new.init(params(engine, inode, None)?))
+            }
+        }
+    }
+
+    fn parent(dir: &INode<Self>) -> Result<ARef<INode<Self>>> {
+        iget(dir.super_block(), inner(dir).parent())
+    }
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The `address_space` of a DAX file: which of its pages processes have mapped.
+//!
+//! What: one entry of `i_pages` stands for a 4 KiB or a 2 MiB page of the medium that has been
+//! faulted in since the entry was made, or for the zero page over a hole. [`InvalidateExclusive`]
+//! (evidence for `invalidate_lock` held for write, which keeps faults out) unmaps ranges, looks
+//! for pages that someone holds, and deletes entries. [`InvalidateShared`] is what a fault holds.
+//!
+//! Why busy pages matter: a page under I/O (an `O_DIRECT` read into the mapping, a `vmsplice`) has
+//! a reference and no mapping any more. Deleting its entry and freeing its block would let the
+//! device write into a block that is by then part of another file.
+//!
+//! Hazard: a 2 MiB entry that straddles the edge of a range is still mapped outside of it, where
+//! the busy check does not unmap it; deleting it would split a folio that page tables still
+//! point into. [`Mapping::entry_pages`] tells, so that a caller can round out. Its dirty mark goes
+//! as well, for the bytes that stay too: write them back first.
+//!
+//! Hazard: the kernel's busy check takes a page for idle whose references all come from mappings,
+//! as it has just unmapped them. On another CPU an `munmap` has cleared a 2 MiB page table entry,
+//! and has not yet dropped the mapping's count and reference: there is nothing left to unmap, and
+//! the folio would be split under that CPU (`WARN` in fs/dax.c; seen with six threads in less than
+//! a minute). So [`InvalidateExclusive::busy_page`] looks again, for references of any kind.
+//!
+//! C headers: `include/linux/pagemap.h`, `include/linux/dax.h`.
+
+use crate::bindings::c;
+use crate::vfs::dax_device::DaxDevice;
+use crate::vfs::inode::INode;
+use crate::vfs::FileSystem;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+/// Bits of a page's size.
+pub(crate) const PAGE_SHIFT: u32 = 12;
+/// Bytes in a page.
+pub(crate) const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
+/// Pages in a 2 MiB page.
+pub(crate) const PMD_PAGES: u64 = 512;
+
+/// Entries are deleted in chunks of this many pages: the kernel does it with interrupts off.
+const DELETE_CHUNK: u64 = 2 * PMD_PAGES;
+
+/// Pages of a file: `first` up to, not including, `end`. `end` of `u64::MAX`: to the end of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageRange {
+    /// First page.
+    pub(crate) first: u64,
+    /// One past the last page.
+    pub(crate) end: u64,
+}
+
+impl PageRange {
+    /// Nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first >= self.end
+    }
+
+    /// First byte, as the kernel counts them.
+    fn start(&self) -> i64 {
+        i64::try_from(self.first.saturating_mul(PAGE_SIZE)).unwrap_or(i64::MAX)
+    }
+
+    /// Last byte (the calls of fs/dax.c take inclusive ends).
+    fn last(&self) -> i64 {
+        let end = self.end.saturating_mul(PAGE_SIZE);
+        i64::try_from(end).map_or(i64::MAX, |end| end - 1)
+    }
+}
+
+/// The pages of one file.
+pub(crate) struct Mapping<'a, T: FileSystem> {
+    inode: &'a INode<T>,
+}
+
+impl<T: FileSystem> Clone for Mapping<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: FileSystem> Copy for Mapping<'_, T> {}
+
+impl<T: FileSystem> INode<T> {
+    /// The pages of this file that are or were mapped.
+    pub(crate) fn mapping(&self) -> Mapping<'_, T> {
+        Mapping { inode: self }
+    }
+}
+
+impl<'a, T: FileSystem> Mapping<'a, T> {
+    fn as_ptr(&self) -> *mut c::address_space {
+        // SAFETY: A reference to an inode is to a live one; `i_mapping` is set when it is made
+        // and stays.
+        unsafe { (*self.inode.as_ptr()).i_mapping }
+    }
+
+    /// No page of this file has an entry.
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: The mapping lives as long as its inode.
+        unsafe { c::ochre_mapping_empty(self.as_ptr()) }
+    }
+
+    /// How many pages the entry at `page` covers; 1 if there is none.
+    pub(crate) fn entry_pages(&self, page: u64) -> u64 {
+        // SAFETY: The xarray is part of the live mapping, and the call locks what it needs.
+        let order = unsafe { c::xa_get_order(&raw mut (*self.as_ptr()).i_pages, page as usize) };
+        1u64.checked_shl(order as u32).unwrap_or(1)
+    }
+
+    /// The first page at or after `page` and before `end` that has an entry.
+    fn next_entry(&self, page: u64, end: u64) -> Option<u64> {
+        let mut index = page as usize;
+        // SAFETY: As above. The result is an entry's value, and is only compared with NULL.
+        let entry = unsafe {
+            c::xa_find(
+                &raw mut (*self.as_ptr()).i_pages,
+                &mut index,
+                end.saturating_sub(1) as usize,
+                c::XA_PRESENT,
+            )
+        };
+        (!entry.is_null()).then_some(index as u64)
+    }
+
+    /// Drops clean entries of `pages` (the zero page, that is) and their page table entries.
+    ///
+    /// For a range that just got blocks, while everything that could put entries there is held
+    /// off or will find the blocks.
+    pub(crate) fn invalidate_clean(&self, pages: PageRange) {
+        if pages.is_empty() {
+            return;
+        }
+        // SAFETY: The mapping is live. That an entry was dirty (EBUSY) means that it is no zero
+        // page, and stays.
+        unsafe {
+            c::invalidate_inode_pages2_range(
+                self.as_ptr(),
+                pages.first as usize,
+                (pages.end - 1) as usize,
+            )
+        };
+    }
+
+    /// Flushes what was stored through mappings of the byte range, `last` included.
+    pub(crate) fn write_back(&self, start: u64, last: u64) -> Result {
+        if self.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: The mapping is live.
+        to_result(unsafe {
+            c::filemap_write_and_wait_range(
+                self.as_ptr(),
+                i64::try_from(start).unwrap_or(i64::MAX),
+                i64::try_from(last).unwrap_or(i64::MAX),
+            )
+        })
+    }
+
+    /// Takes `invalidate_lock` for write: no fault runs, or starts, until it is dropped.
+    pub(crate) fn lock_invalidate(&self) -> InvalidateExclusive<'a, T> {
+        // SAFETY: The mapping is live. INVARIANT: Locked.
+        unsafe { c::ochre_invalidate_lock(self.as_ptr()) };
+        InvalidateExclusive {
+            mapping: *self,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// Takes `invalidate_lock` for read: what a fault finds in the file's extents stays true.
+    pub(crate) fn lock_invalidate_shared(&self) -> InvalidateShared<'a, T> {
+        // SAFETY: The mapping is live. INVARIANT: Locked.
+        unsafe { c::ochre_invalidate_lock_shared(self.as_ptr()) };
+        InvalidateShared {
+            mapping: *self,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// Drops every entry of an inode that is being evicted: nobody maps it, and nobody can.
+    ///
+    /// Waits, if it has to, for pages that someone still holds.
+    pub(crate) fn delete_all_at_evict(&self) {
+        if self.is_empty() {
+            return;
+        }
+        // SAFETY: The inode is live and, at evict, has no mapping and gets none.
+        unsafe { c::dax_break_layout_final(self.inode.as_ptr()) };
+    }
+}
+
+/// Evidence that this task holds `invalidate_lock` for read.
+///
+/// # Invariants
+///
+/// The lock of `mapping` is held for read, and is released on drop.
+pub(crate) struct InvalidateShared<'a, T: FileSystem> {
+    mapping: Mapping<'a, T>,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl<T: FileSystem> Drop for InvalidateShared<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: Held by the invariant.
+        unsafe { c::ochre_invalidate_unlock_shared(self.mapping.as_ptr()) };
+    }
+}
+
+/// Evidence that this task holds `invalidate_lock` for write.
+///
+/// # Invariants
+///
+/// The lock of `mapping` is held for write, and is released on drop.
+pub(crate) struct InvalidateExclusive<'a, T: FileSystem> {
+    mapping: Mapping<'a, T>,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
+    /// Unmaps `pages` of a file on `device`, and finds one that somebody still holds.
+    pub(crate) fn busy_page(&self, device: &DaxDevice, pages: PageRange) -> Option<BusyPage<'a>> {
+        if pages.is_empty() || self.mapping.is_empty() {
+            return None;
+        }
+        // SAFETY: The mapping is live, and our lock keeps new mappings out, as the call demands.
+        let mut page = unsafe {
+            c::dax_layout_busy_page_range(self.mapping.as_ptr(), pages.start(), pages.last())
+        };
+        if page.is_null() {
+            let range = device.direct_range();
+            // SAFETY: The mapping is live; its pages are those of the device. See the second
+            // hazard at the top.
+            page = unsafe {
+                c::ochre_dax_referenced_page(
+                    self.mapping.as_ptr(),
+                    pages.first as usize,
+                    (pages.end - 1) as usize,
+                    (range.physical() >> PAGE_SHIFT) as usize,
+                    (range.len() >> PAGE_SHIFT) as usize,
+                )
+            };
+        }
+        // INVARIANT: A page of this file's device, which lives longer than the inode.
+        NonNull::new(page).map(|page| BusyPage {
+            page,
+            _device: PhantomData,
+        })
+    }
+
+    /// Deletes the entries of `pages`, of which [`Self::busy_page`] found none busy.
+    pub(crate) fn delete_entries(&self, pages: PageRange) {
+        let mut first = pages.first;
+        while let Some(found) = self.mapping.next_entry(first, pages.end) {
+            // A 2 MiB entry may begin before the page it was found at: it goes as a whole.
+            let found = found.max(first);
+            let end = (found - found % DELETE_CHUNK + DELETE_CHUNK).min(pages.end);
+            let chunk = PageRange { first: found, end };
+            // SAFETY: The mapping is live, faults are held off, and the pages are idle.
+            unsafe {
+                c::dax_delete_mapping_range(self.mapping.as_ptr(), chunk.start(), chunk.last());
+            }
+            // SAFETY: No spin lock is held.
+            unsafe { c::ochre_cond_resched() };
+            if end >= pages.end {
+                break;
+            }
+            first = end;
+        }
+    }
+
+    /// Unmaps everything past `size`, copies in private mappings included.
+    ///
+    /// The entries there have been deleted, and the inode's size is `size` already, so that a
+    /// fault that comes after sees it.
+    pub(crate) fn unmap_past(&self, size: u64) {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        // SAFETY: The inode is live; its caller holds i_rwsem, and we the lock against faults.
+        unsafe { c::truncate_pagecache(self.mapping.inode.as_ptr(), size) };
+    }
+}
+
+impl<T: FileSystem> Drop for InvalidateExclusive<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: Held by the invariant.
+        unsafe { c::ochre_invalidate_unlock(self.mapping.as_ptr()) };
+    }
+}
+
+/// A page that somebody holds.
+///
+/// # Invariants
+///
+/// `page` is the `struct page` of a device that stays for `'a`.
+pub(crate) struct BusyPage<'a> {
+    page: NonNull<c::page>,
+    _device: PhantomData<&'a ()>,
+}
+
+impl BusyPage<'_> {
+    /// Sleeps until the page is idle, but not for longer than `milliseconds`: a page that was
+    /// faulted in again is held by its mapping, and nobody would wake us. `EINTR`: a fatal signal.
+    pub(crate) fn wait(&self, milliseconds: u32) -> Result {
+        // SAFETY: The page is there by the invariant. The call reads its count.
+        match unsafe { c::ochre_wait_page_idle(self.page.as_ptr(), milliseconds) } {
+            error if error == EINTR.to_errno() => Err(EINTR),
+            _ => Ok(()),
+        }
+    }
+}

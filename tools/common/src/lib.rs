@@ -1,0 +1,20 @@
+//! What the command-line tools share: opening devices and images safely, a [`Media`] over them, and
+//! sizes and messages for people.
+//!
+//! [`Media`]: ochre::engine::media::Media
+
+pub mod device;
+pub mod image;
+pub mod mounts;
+pub mod overlay;
+pub mod signature;
+pub mod sysfs;
+pub mod units;
+
+use std::process::ExitCode;
+
+/// Says `program: message` on the standard error stream and gives the exit status.
+pub fn fail(program: &str, status: u8, message: impl std::fmt::Display) -> ExitCode {
+    eprintln!("{program}: {message}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,97 @@
+//! `fsck.ochre`: replays the journal of an Ochre filesystem and checks all of it.
+//!
+//! The check itself is the engine's ([`ochre::engine::fsck`]). Here is what fsck(8) wants of its
+//! helpers: options, exit status, a progress bar, and that a filesystem is never checked while
+//! something else can change it.
+
+mod output;
+mod session;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use output::Output;
+
+/// Nothing was wrong.
+pub const CLEAN: u8 = 0;
+/// Something was wrong and was put right.
+pub const CORRECTED: u8 = 1;
+/// Something is wrong and was left.
+pub const ERRORS_LEFT: u8 = 4;
+/// The check could not be made.
+pub const OPERATIONAL: u8 = 8;
+/// The command line makes no sense.
+pub const USAGE: u8 = 16;
+
+/// Check an Ochre filesystem, after replaying its journal.
+#[derive(Parser)]
+#[command(
+    name = "fsck.ochre",
+    bin_name = "fsck.ochre",
+    version,
+    disable_version_flag = true,
+    after_help = "Exit status: 0 no errors, 1 errors corrected (journal replayed, orphans finished),\n\
+        4 errors left, 8 the check could not be made, 16 wrong usage.\n\n\
+        With -n a journal that is not empty is replayed in memory only, so that the check sees\n\
+        what a mount would make of the image."
+)]
+struct Arguments {
+    /// Block device (such as /dev/pmem0) or image file
+    #[arg(value_name = "DEVICE")]
+    device: PathBuf,
+
+    /// Change nothing, only look
+    #[arg(short = 'n', long = "no", conflicts_with_all = ["yes", "preen"])]
+    no: bool,
+
+    /// Correct without asking
+    #[arg(short = 'y', long = "yes", conflicts_with = "preen")]
+    yes: bool,
+
+    /// Correct what is safe, without asking; skip the check after a proper unmount unless -f
+    #[arg(short = 'p', long = "preen", short_alias = 'a')]
+    preen: bool,
+
+    /// Check also what was properly unmounted
+    #[arg(short, long)]
+    force: bool,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Show progress even if the standard error stream is no terminal (fsck(8) passes it)
+    #[arg(short = 'C', value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "0", hide = true)]
+    progress: Option<i32>,
+
+    /// Print no summary if nothing is wrong
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let mut output = Output::new(&arguments);
+    match session::run(&arguments, &mut output) {
+        Ok(status) => {
+            output.finish(status);
+            ExitCode::from(status)
+        }
+        Err(message) => {
+            output.abandon();
+            ochre_tools::fail("fsck.ochre", OPERATIONAL, message)
+        }
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Plain memory as a medium: every store is durable at once. Sparse, so that a test can have a volume of 1 TiB.
+
+use ochre::engine::error::{Error, Result};
+use ochre::engine::media::Media;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+const PAGE: u64 = 4096;
+
+#[derive(Clone, Default)]
+struct Pages {
+    pages: HashMap<u64, Box<[u8; PAGE as usize]>>,
+    poison: Vec<(u64, u64)>,
+}
+
+/// Memory that tests look at from outside: clones share it.
+#[derive(Clone)]
+pub struct MemoryMedia {
+    size: u64,
+    phase: u64,
+    synchronous: bool,
+    pages: Arc<Mutex<Pages>>,
+}
+
+impl MemoryMedia {
+    /// `size` bytes of zeros.
+    pub fn new(size: u64) -> Self {
+        Self { size, phase: 0, synchronous: true, pages: Arc::default() }
+    }
+
+    /// The same with another physical address.
+    pub fn with_phase(mut self, phase: u64) -> Self {
+        self.phase = phase;
+        self
+    }
+
+    /// Behave as an asynchronous device (virtio-pmem).
+    pub fn asynchronous(mut self) -> Self {
+        self.synchronous = false;
+        self
+    }
+
+    /// The same memory with another size, as a device that shrank or grew.
+    pub fn resized(mut self, size: u64) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// A copy that shares nothing.
+    pub fn snapshot(&self) -> Self {
+        let pages = self.lock().clone();
+        Self { pages: Arc::new(Mutex::new(pages)), ..self.clone() }
+    }
+
+    /// Makes reads of `len` bytes from `address` fail.
+    pub fn poison(&self, address: u64, len: u64) {
+        self.lock().poison.push((address, len));
+    }
+
+    /// Changes bytes behind the engine's back.
+    pub fn damage(&self, address: u64, bytes: &[u8]) {
+        self.put(address, bytes);
+    }
+
+    /// Reads bytes for a test; panics outside the medium.
+    pub fn bytes(&self, address: u64, len: usize) -> Vec<u8> {
+        let mut buffer = vec![0; len];
+        self.read(address, &mut buffer).expect("inside the medium");
+        buffer
+    }
+
+    /// Pages that hold something.
+    pub fn resident(&self) -> usize {
+        self.lock().pages.len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, address: u64, bytes: &[u8]) {
+        assert!(address + bytes.len() as u64 <= self.size, "store outside the medium at {address:#x}");
+        let mut pages = self.lock();
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address + done as u64;
+            let offset = (at % PAGE) as usize;
+            let n = (PAGE as usize - offset).min(bytes.len() - done);
+            let page = pages.pages.entry(at / PAGE).or_insert_with(|| Box::new([0; PAGE as usize]));
+            page[offset..offset + n].copy_from_slice(&bytes[done..done + n]);
+            done += n;
+        }
+    }
+
+    fn clear(&self, address: u64, len: u64) {
+        assert!(address + len <= self.size, "store outside the medium at {address:#x}");
+        let mut pages = self.lock();
+        let mut at = address;
+        let end = address + len;
+        while at < end {
+            let offset = at % PAGE;
+            let n = (PAGE - offset).min(end - at);
+            if n == PAGE {
+                pages.pages.remove(&(at / PAGE));
+            } else if let Some(page) = pages.pages.get_mut(&(at / PAGE)) {
+                page[offset as usize..(offset + n) as usize].fill(0);
+            }
+            at += n;
+        }
+    }
+}
+
+impl Media for MemoryMedia {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Result {
+        let len = buffer.len() as u64;
+        if address.checked_add(len).is_none_or(|end| end > self.size) {
+            return Err(Error::Io);
+        }
+        let pages = self.lock();
+        if pages.poison.iter().any(|(p, n)| address < p + n && *p < address + len) {
+            return Err(Error::Io);
+        }
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = address + done as u64;
+            let offset = (at % PAGE) as usize;
+            let n = (PAGE as usize - offset).min(buffer.len() - done);
+            match pages.pages.get(&(at / PAGE)) {
+                Some(page) => buffer[done..done + n].copy_from_slice(&page[offset..offset + n]),
+                None => buffer[done..done + n].fill(0),
+            }
+            done += n;
+        }
+        Ok(())
+    }
+
+    fn read_u64(&self, address: u64) -> Result<u64> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn store(&self, address: u64, bytes: &[u8]) {
+        assert!(address % 8 == 0 && bytes.len() % 8 == 0, "store of part of a word");
+        self.put(address, bytes);
+    }
+
+    fn store_u64(&self, address: u64, value: u64) {
+        self.store(address, &value.to_le_bytes());
+    }
+
+    fn store_through(&self, address: u64, bytes: &[u8]) {
+        self.store(address, bytes);
+    }
+
+    fn zero(&self, address: u64, len: u64) {
+        self.clear(address, len);
+    }
+
+    fn zero_through(&self, address: u64, len: u64) {
+        self.clear(address, len);
+    }
+
+    fn write_back(&self, _address: u64, _len: u64) {}
+
+    fn fence(&self) {}
+
+    fn drain(&self) {}
+
+    fn is_synchronous(&self) -> bool {
+        self.synchronous
+    }
+
+    fn sync_device(&self) -> Result {
+        Ok(())
+    }
+
+    fn phase(&self) -> u64 {
+        self.phase
+    }
+}
