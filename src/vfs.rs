@@ -38,6 +38,7 @@ pub(crate) mod export;
 pub(crate) mod file_data;
 pub(crate) mod fs_context;
 pub(crate) mod inode;
+mod inode_cache;
 pub(crate) mod iomap;
 pub(crate) mod mapping;
 pub(crate) mod memalloc;

@@ -82,7 +82,13 @@ impl Allocator {
     }
 
     /// Group `agno`, read if need be. May sleep.
-    pub fn group<M: Media>(&self, media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<&Ag> {
+    pub fn group<M: Media>(
+        &self,
+        media: &M,
+        info: &SuperInfo,
+        keys: &Keys,
+        agno: u32,
+    ) -> Result<&Ag> {
         if let Some(ag) = self.loaded(agno) {
             return Ok(ag);
         }
@@ -108,7 +114,11 @@ impl Allocator {
     /// Stores the counts of all groups that changed.
     pub fn store_counts<M: Media>(&self, media: &M) {
         for (i, word) in self.dirty.iter().enumerate() {
-            let mut bits = if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) };
+            let mut bits = if word.load(Ordering::Relaxed) == 0 {
+                0
+            } else {
+                word.swap(0, Ordering::Relaxed)
+            };
             while bits != 0 {
                 if let Some(ag) = self.loaded(i as u32 * 64 + bits.trailing_zeros()) {
                     ag.store_counts(media);
@@ -172,13 +182,27 @@ impl Allocator {
     }
 
     /// Takes blocks for data. `last` is the last try: then owned slots are broken too.
-    pub fn take_data<M: Media>(&self, media: &M, info: &SuperInfo, keys: &Keys, r: &AllocRequest, last: bool) -> Result<(Run, Window)> {
-        let efforts: &[Effort] = if last { &[Effort::Broken] } else { &[Effort::Fitting, Effort::Anywhere] };
+    pub fn take_data<M: Media>(
+        &self,
+        media: &M,
+        info: &SuperInfo,
+        keys: &Keys,
+        r: &AllocRequest,
+        last: bool,
+    ) -> Result<(Run, Window)> {
+        let efforts: &[Effort] = if last {
+            &[Effort::Broken]
+        } else {
+            &[Effort::Fitting, Effort::Anywhere]
+        };
         let g = &info.geometry;
         let near = r.goal.and_then(|b| g.locate(b)).map_or(r.ag, |(ag, _)| ag);
         let found = self.search(media, info, keys, near, efforts, |ag, effort| {
             let mut s = ag.state.lock();
-            let limit = s.map.free().saturating_sub(left_over(ag.blocks, r.purpose, false));
+            let limit = s
+                .map
+                .free()
+                .saturating_sub(left_over(ag.blocks, r.purpose, false));
             let place = policy::place_data(&mut s.map, ag.base, r, limit, effort)?;
             let window = place.window.map_or(Window::NONE, |slot| {
                 let slot_start = slot * SLOT_BLOCKS;
@@ -189,7 +213,13 @@ impl Allocator {
                     file_base: FileBlock(base),
                 }
             });
-            Some((Run { start: ag.base.plus(place.start), len: place.len }, window))
+            Some((
+                Run {
+                    start: ag.base.plus(place.start),
+                    len: place.len,
+                },
+                window,
+            ))
         })?;
         // A piece in a shared slot does not end the window; a new window does.
         if found.1 == Window::NONE {
@@ -230,12 +260,19 @@ impl Allocator {
         let efforts = [Effort::Fitting, Effort::Anywhere, Effort::Broken];
         self.search(media, info, keys, first, &efforts, |ag, effort| {
             let mut s = ag.state.lock();
-            if s.map.free().saturating_sub(left_over(ag.blocks, purpose, true)) < count {
+            if s.map
+                .free()
+                .saturating_sub(left_over(ag.blocks, purpose, true))
+                < count
+            {
                 return None;
             }
             let at = s.map.find_small(count, count, 1, effort)?;
             s.map.take(at, count);
-            Some(Run { start: ag.base.plus(at), len: count })
+            Some(Run {
+                start: ag.base.plus(at),
+                len: count,
+            })
         })
     }
 

@@ -35,6 +35,8 @@ use zerocopy::IntoBytes;
 
 /// Bytes of one pair of key and child.
 const ENTRY: u64 = 16;
+/// Equal words that [`Draft::store`] writes rather than begins anew after.
+const GAP: usize = 6;
 /// Index levels of the highest tree.
 const MAX_STEPS: usize = MAX_HEIGHT as usize;
 
@@ -229,6 +231,14 @@ pub fn update<M: Media>(
     bytes: &[u8],
 ) -> Result {
     tx.update(Object::Node(block.address()), offset, bytes)
+}
+
+/// Puts a new first word with this count into the first bytes of a node.
+pub fn put_count(tree: &Tree, level: u8, count: usize, header: &mut [u8]) {
+    if let Some(place) = header.get_mut(..8) {
+        let word = header_word(tree.kind.magic(level), level, count);
+        place.copy_from_slice(&word.to_le_bytes());
+    }
 }
 
 /// Writes a header's first word.
@@ -469,11 +479,17 @@ impl Draft {
                 word += 1;
                 continue;
             }
+            // Short stretches that are the same cost less than an entry of their own.
             let first = word;
-            while word < words && differs(word) {
+            let mut end = word + 1;
+            while word < words && word < end + GAP {
+                if differs(word) {
+                    end = word + 1;
+                }
                 word += 1;
             }
-            if let Some(bytes) = self.new.get(first * 8..word * 8) {
+            word = end;
+            if let Some(bytes) = self.new.get(first * 8..end * 8) {
                 update(tx, self.block, u64_of(first * 8), bytes)?;
             }
         }

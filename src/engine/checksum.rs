@@ -181,7 +181,11 @@ mod tests {
             assert_eq!(sum, keys.object(Domain::Node, &bytes, 8));
         }
         bytes[8..16].fill(1);
-        assert_eq!(sum, keys.object(Domain::Node, &bytes, 8), "the checksum's own word does not count");
+        assert_eq!(
+            sum,
+            keys.object(Domain::Node, &bytes, 8),
+            "the checksum's own word does not count"
+        );
     }
 
     #[test]

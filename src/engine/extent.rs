@@ -20,7 +20,7 @@ pub mod edit;
 use crate::engine::btree::{self, Kind, Path, Reader, Tree};
 use crate::engine::error::{Error, Result};
 use crate::engine::filesystem::data::{Mapping, MappingState};
-use crate::engine::format::extent::{DiskExtent, Extent, LEAF_CAPACITY};
+use crate::engine::format::extent::{DiskExtent, Extent, LEAF_CAPACITY, MAX_LEN};
 use crate::engine::format::inode::{
     InodeRecord, INLINE_EXTENTS, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS,
 };
@@ -94,6 +94,28 @@ impl Cursor {
             return Err(Error::corrupt("extent of an inode", record.ino.get()));
         }
         Ok(extent)
+    }
+
+    /// The first `count` extents of the leaf as bytes.
+    fn load<R: Reader>(
+        &self,
+        reader: &R,
+        record: &InodeRecord,
+        count: usize,
+        into: &mut Vec<u8>,
+    ) -> Result {
+        into.clear();
+        match &self.path {
+            None => {
+                let inline = record.inline.get(..count.saturating_mul(SIZE));
+                into.extend_from_slice(inline.unwrap_or(&[]))?;
+                Ok(())
+            }
+            Some(path) => {
+                into.resize(count.min(LEAF_CAPACITY) * SIZE, 0)?;
+                reader.bytes(place(path.leaf, 0), into)
+            }
+        }
     }
 
     /// First file block of extent `index`.
@@ -172,6 +194,11 @@ pub fn seek<R: Reader>(reader: &R, record: &InodeRecord, block: FileBlock) -> Re
     Ok(cursor)
 }
 
+/// Whether `b` goes on where `a` ends, in the file and on the medium, in the same state.
+fn goes_on(a: &Extent, b: &Extent) -> bool {
+    a.file_end() == b.file_block && a.end() == b.block && a.unwritten == b.unwritten
+}
+
 /// What is at `block`, for at most `max` blocks. A hole may be cut short at a bound of the tree.
 pub fn lookup<R: Reader>(
     reader: &R,
@@ -198,9 +225,20 @@ pub fn find<R: Reader>(
         Some(before) => Some(cursor.get(reader, record, before)?),
         None => None,
     };
-    if let Some(extent) = previous.filter(|extent| block < extent.file_end()) {
+    if let Some(mut extent) = previous.filter(|extent| block < extent.file_end()) {
         let skip = block.0.saturating_sub(extent.file_block.0);
         let target = extent.block.plus(skip);
+        // Neighbours that go on where this one ends may be unmerged still.
+        for index in cursor.index..cursor.count {
+            if extent.len.saturating_sub(skip) >= max {
+                break;
+            }
+            let next = cursor.get(reader, record, index)?;
+            if !goes_on(&extent, &next) {
+                break;
+            }
+            extent.len += next.len;
+        }
         let mapping = Mapping {
             start: block,
             len: extent.len.saturating_sub(skip).min(max),
@@ -266,6 +304,9 @@ fn replace<M: Media>(
         Some(path) => {
             let mut tree = tree_of(record, Kind::Extents);
             if count > LEAF_CAPACITY {
+                if merge_leaf(tx, &tree, path, cursor.count)? {
+                    return Ok(false);
+                }
                 split(tx, &mut tree, path, cursor, from)?;
                 store_tree(record, &tree);
                 return Ok(false);
@@ -328,6 +369,46 @@ fn grow_tree<M: Media>(tx: &mut Transaction<'_, M>, record: &mut InodeRecord) ->
     record.root = ROOT_EXTENT_TREE;
     store_tree(record, &tree);
     Ok(())
+}
+
+/// Merges what insertions left unmerged in a leaf; false if that gains too little to be worth a rewritten leaf.
+fn merge_leaf<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    tree: &Tree,
+    path: &Path,
+    count: usize,
+) -> Result<bool> {
+    let mut bytes = Vec::new();
+    bytes.resize(count * SIZE, 0)?;
+    use_reader(tx, place(path.leaf, 0), &mut bytes)?;
+    let mut merged = Vec::new();
+    let mut last: Option<Extent> = None;
+    for disk in bytes.chunks_exact(SIZE) {
+        let Ok(disk) = DiskExtent::read_from_bytes(disk) else {
+            continue;
+        };
+        let extent = Extent::from_disk(&disk);
+        match &mut last {
+            Some(last) if goes_on(last, &extent) && last.len + extent.len <= MAX_LEN => {
+                last.len += extent.len;
+            }
+            _ => {
+                if let Some(done) = last.replace(extent) {
+                    merged.extend_from_slice(done.to_disk().as_bytes())?;
+                }
+            }
+        }
+    }
+    if let Some(done) = last {
+        merged.extend_from_slice(done.to_disk().as_bytes())?;
+    }
+    let left = merged.len() / SIZE;
+    if left + LEAF_CAPACITY / 8 > count {
+        return Ok(false);
+    }
+    btree::update(tx, path.leaf, HEADER_SIZE, &merged)?;
+    btree::set_count(tx, tree, path.leaf, 0, left)?;
+    Ok(true)
 }
 
 /// Splits a full leaf: in the middle, or before its last extent when the change is at its end.

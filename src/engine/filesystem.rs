@@ -35,13 +35,13 @@ pub mod mount;
 pub mod namespace;
 pub mod removal;
 
+use crate::engine::alloc::policy::Purpose;
 use crate::engine::directory::NameHash;
 use crate::engine::error::{Error, Result};
 use crate::engine::format::inode::InodeRecord;
-use crate::engine::inode::Edit;
+use crate::engine::inode::{Core, Edit};
 use crate::engine::media::Media;
 use crate::engine::orphan::Found;
-use crate::engine::alloc::policy::Purpose;
 use crate::engine::transaction::Transaction;
 use crate::engine::types::{Ino, Seq};
 use crate::engine::volume::Volume;
@@ -59,6 +59,8 @@ pub struct Filesystem<M: Media> {
     found: Found,
     name_hash: NameHash,
     orphans_at_mount: u64,
+    /// Number of the first transaction of this mount.
+    first_seq: u64,
     /// Group for the next directory in the root.
     next_group: AtomicU32,
 }
@@ -141,6 +143,22 @@ impl<M: Media> Filesystem<M> {
         parent.ag()
     }
 
+    /// As [`Self::change`], for a change that looks at the state beside the record.
+    pub(crate) fn change_core<T>(
+        &self,
+        inode: &Inode,
+        purpose: Purpose,
+        change: impl FnOnce(&mut Transaction<'_, M>, &mut Core) -> Result<T>,
+    ) -> Result<T> {
+        let mut tx = self.begin(purpose)?;
+        let mut edit = inode.edit();
+        let value = change(&mut tx, edit.core())?;
+        edit.emit(&mut tx)?;
+        let seq = self.commit(tx)?;
+        edit.settle(seq);
+        Ok(value)
+    }
+
     /// One transaction that changes one inode: begins, lets `change` work on the draft, commits, settles.
     pub(crate) fn change<T>(
         &self,
@@ -148,13 +166,7 @@ impl<M: Media> Filesystem<M> {
         purpose: Purpose,
         change: impl FnOnce(&mut Transaction<'_, M>, &mut InodeRecord) -> Result<T>,
     ) -> Result<T> {
-        let mut tx = self.begin(purpose)?;
-        let mut edit = inode.edit();
-        let value = change(&mut tx, edit.draft())?;
-        edit.emit(&mut tx)?;
-        let seq = self.commit(tx)?;
-        edit.settle(seq);
-        Ok(value)
+        self.change_core(inode, purpose, |tx, core| change(tx, core.draft()))
     }
 }
 
@@ -165,7 +177,7 @@ pub(crate) struct Locked<'a> {
 
 impl<'a> Locked<'a> {
     /// Locks.
-    pub fn new(inodes: [Option<&'a Inode>; 4]) -> Self {
+    pub(crate) fn new(inodes: [Option<&'a Inode>; 4]) -> Self {
         let mut edits = [None, None, None, None];
         let mut last = Ino::NONE;
         for (order, place) in edits.iter_mut().enumerate() {
@@ -182,7 +194,7 @@ impl<'a> Locked<'a> {
     }
 
     /// One of them.
-    pub fn get(&mut self, inode: &Inode) -> Result<&mut Edit<'a>> {
+    pub(crate) fn get(&mut self, inode: &Inode) -> Result<&mut Edit<'a>> {
         self.edits
             .iter_mut()
             .flatten()
@@ -191,7 +203,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Puts all changes into the transaction, commits it, and lets the drafts become the records.
-    pub fn commit<M: Media>(
+    pub(crate) fn commit<M: Media>(
         &mut self,
         filesystem: &Filesystem<M>,
         mut tx: Transaction<'_, M>,

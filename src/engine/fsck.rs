@@ -154,14 +154,26 @@ struct Check<'a, M: Media> {
 ///
 /// `WrongType` when there is no superblock at all, `UnknownFeatures` and `WrongVersion` when it is
 /// one that this code does not know, `NoMemory`. Everything else is an issue.
-pub fn check<M: Media>(media: &M, options: Options, observer: &mut dyn Observer) -> Result<Summary> {
+pub fn check<M: Media>(
+    media: &M,
+    options: Options,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
     let mut summary = Summary::default();
     let Some(shape) = superblock::read(media, options, observer, &mut summary)? else {
         return Ok(summary);
     };
     let claimed = Bitmap::new(shape.blocks)?;
     let table = Table::new();
-    let mut check = Check { media, options, observer, shape, claimed, table, summary };
+    let mut check = Check {
+        media,
+        options,
+        observer,
+        shape,
+        claimed,
+        table,
+        summary,
+    };
     check.groups()?;
     check.inodes()?;
     check.directories()?;

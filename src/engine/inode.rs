@@ -36,10 +36,19 @@ pub struct Core {
     pub record: InodeRecord,
     /// What an operation makes of it.
     draft: InodeRecord,
+    /// Counts the changes of the record, so that what was looked up before can be known to hold still.
+    pub version: u64,
     /// The last transaction that logged times.
     pub times_seq: Seq,
     /// Blocks beyond the size wait to be freed: a truncate is not finished, the orphan table holds the intent.
     pub truncating: bool,
+}
+
+impl Core {
+    /// The record as the operation under way makes it.
+    pub(crate) fn draft(&mut self) -> &mut InodeRecord {
+        &mut self.draft
+    }
 }
 
 /// An inode in memory.
@@ -61,6 +70,7 @@ impl Inode {
         let core = Core {
             record: *record,
             draft: *record,
+            version: 0,
             times_seq: Seq(0),
             truncating: record.orphan.get() != 0 && record.nlink.get() != 0,
         };
@@ -165,27 +175,27 @@ pub(crate) struct Edit<'a> {
 
 impl<'a> Edit<'a> {
     /// The inode.
-    pub fn inode(&self) -> &'a Inode {
+    pub(crate) fn inode(&self) -> &'a Inode {
         self.inode
     }
 
     /// The record as it was before.
-    pub fn record(&self) -> &InodeRecord {
+    pub(crate) fn record(&self) -> &InodeRecord {
         &self.core.record
     }
 
     /// The record as it is to be.
-    pub fn draft(&mut self) -> &mut InodeRecord {
+    pub(crate) fn draft(&mut self) -> &mut InodeRecord {
         &mut self.core.draft
     }
 
     /// State beside the record.
-    pub fn core(&mut self) -> &mut Core {
+    pub(crate) fn core(&mut self) -> &mut Core {
         &mut self.core
     }
 
     /// Puts the changed words into the transaction.
-    pub fn emit<M: Media>(&self, tx: &mut Transaction<'_, M>) -> Result {
+    pub(crate) fn emit<M: Media>(&self, tx: &mut Transaction<'_, M>) -> Result {
         emit(
             tx,
             self.inode.address,
@@ -195,14 +205,20 @@ impl<'a> Edit<'a> {
     }
 
     /// After the commit: what was the draft is the record.
-    pub fn settle(&mut self, seq: Seq) {
+    pub(crate) fn settle(&mut self, seq: Seq) {
         let core = &mut *self.core;
         let times = usize_range(TIMES_OFFSET, TIMES_END);
         if core.record.as_bytes().get(times.clone()) != core.draft.as_bytes().get(times) {
             core.times_seq = seq;
         }
         core.record = core.draft;
+        core.version = core.version.wrapping_add(1);
     }
+}
+
+/// Eight bytes as a number.
+fn word_of(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_le_bytes)
 }
 
 fn usize_range(from: u64, to: u64) -> core::ops::Range<usize> {
@@ -213,10 +229,13 @@ fn usize_range(from: u64, to: u64) -> core::ops::Range<usize> {
 /// rest as changes of the checksummed record.
 fn emit<M: Media>(tx: &mut Transaction<'_, M>, address: u64, old: &[u8], new: &[u8]) -> Result {
     let times = usize_range(TIMES_OFFSET / 8, TIMES_END / 8);
-    let differs = |word: usize| {
-        let at = word * WORD;
-        word != 1 && old.get(at..at + WORD) != new.get(at..at + WORD)
-    };
+    let mut changed = 0u64;
+    for (word, (old, new)) in old.chunks_exact(WORD).zip(new.chunks_exact(WORD)).enumerate() {
+        if word_of(old) != word_of(new) {
+            changed |= 1 << (word % 64);
+        }
+    }
+    let differs = |word: usize| word != 1 && changed & (1 << (word % 64)) != 0;
     let words = new.len() / WORD;
     let mut word = 0;
     while word < words {

@@ -64,7 +64,14 @@ pub const fn record_size(words: usize) -> u64 {
 }
 
 /// The checksum of a record at `address`, given its header's words and the sum of its entries.
-pub fn record_sum(keys: &Keys, address: u64, word0: u64, seq: u64, flags: u64, entries: u64) -> u64 {
+pub fn record_sum(
+    keys: &Keys,
+    address: u64,
+    word0: u64,
+    seq: u64,
+    flags: u64,
+    entries: u64,
+) -> u64 {
     keys.start(Domain::Record)
         .wrapping_add(keys.word(0, word0))
         .wrapping_add(keys.word(1, seq))
@@ -98,7 +105,10 @@ pub fn read_checkpoint<M: Media>(media: &M, g: &Geometry, keys: &Keys) -> Result
 
 /// Stores C into `slot`; durable after the next fence.
 pub fn store_checkpoint<M: Media>(media: &M, g: &Geometry, keys: &Keys, slot: usize, seq: u64) {
-    let offset = CHECKPOINT_OFFSETS.get(slot).copied().unwrap_or(CHECKPOINT_OFFSETS[0]);
+    let offset = CHECKPOINT_OFFSETS
+        .get(slot)
+        .copied()
+        .unwrap_or(CHECKPOINT_OFFSETS[0]);
     let words = [seq.to_le(), keys.checkpoint(slot, seq).to_le()];
     media.store_through(g.journal.address() + offset, words.as_bytes());
 }
@@ -169,7 +179,9 @@ impl Journal {
         };
         loop {
             let index = current_cpu() & (self.lanes.len().wrapping_sub(1));
-            let Some(lock) = self.lanes.get(index) else { break };
+            let Some(lock) = self.lanes.get(index) else {
+                break;
+            };
             let mut lane = lock.lock();
             let Some(address) = self.place(index, &mut lane, size) else {
                 drop(lane);
@@ -217,19 +229,30 @@ impl Journal {
             lane.segment = next;
             lane.head = 0;
         }
-        let address = self.geometry.lane(index as u32) + lane.segment as u64 * SEGMENT_SIZE + lane.head;
+        let address =
+            self.geometry.lane(index as u32) + lane.segment as u64 * SEGMENT_SIZE + lane.head;
         lane.head += size;
         Some(address)
     }
 
     /// Moves C up to all that was committed before this call. `counts` stores what only checkpoints store. May sleep.
-    pub fn checkpoint<M: Media>(&self, media: &M, keys: &Keys, counts: impl FnOnce()) -> Result<Seq> {
+    pub fn checkpoint<M: Media>(
+        &self,
+        media: &M,
+        keys: &Keys,
+        counts: impl FnOnce(),
+    ) -> Result<Seq> {
         let _exclusive = (!media.is_synchronous()).then(|| self.commit.lock());
         self.checkpoint_exclusive(media, keys, counts)
     }
 
     /// As [`Self::checkpoint`], from inside a commit on an asynchronous device.
-    pub fn checkpoint_exclusive<M: Media>(&self, media: &M, keys: &Keys, counts: impl FnOnce()) -> Result<Seq> {
+    pub fn checkpoint_exclusive<M: Media>(
+        &self,
+        media: &M,
+        keys: &Keys,
+        counts: impl FnOnce(),
+    ) -> Result<Seq> {
         let mut slot = self.checkpoint.lock();
         let mut target = self.next.load(Ordering::Acquire);
         for lane in self.lanes.iter() {

@@ -47,24 +47,41 @@ pub struct MkfsOptions {
 }
 
 /// Makes a filesystem on `media`; what was there is lost. `progress` is told the share that is done, in groups.
-pub fn mkfs<M: Media>(media: &M, options: &MkfsOptions, mut progress: impl FnMut(u32, u32)) -> Result<SuperInfo> {
+pub fn mkfs<M: Media>(
+    media: &M,
+    options: &MkfsOptions,
+    mut progress: impl FnMut(u32, u32),
+) -> Result<SuperInfo> {
     let blocks = options.size >> BLOCK_SHIFT;
     if options.size < MIN_SIZE {
-        return Err(Error::TooSmall { size: options.size, minimum: MIN_SIZE });
+        return Err(Error::TooSmall {
+            size: options.size,
+            minimum: MIN_SIZE,
+        });
     }
     if options.size > MAX_ADDRESS {
-        return Err(Error::TooBig { size: options.size, maximum: MAX_ADDRESS });
+        return Err(Error::TooBig {
+            size: options.size,
+            maximum: MAX_ADDRESS,
+        });
     }
     if blocks > media.size() >> BLOCK_SHIFT {
-        return Err(Error::DeviceTooSmall { filesystem: blocks, device: media.size() >> BLOCK_SHIFT });
+        return Err(Error::DeviceTooSmall {
+            filesystem: blocks,
+            device: media.size() >> BLOCK_SHIFT,
+        });
     }
-    let lanes = options.lanes.unwrap_or(if options.size <= 256 << 20 { 4 } else { 16 });
+    let lanes = options
+        .lanes
+        .unwrap_or(if options.size <= 256 << 20 { 4 } else { 16 });
     let phase_ok = options.phase % BLOCK_SIZE == 0 && options.phase < SLOT_BLOCKS * BLOCK_SIZE;
     if !lanes.is_power_of_two() || !(MIN_LANES..=MAX_LANES).contains(&lanes) || !phase_ok {
         return Err(Error::Invalid);
     }
-    let geometry = Geometry::plan(blocks, options.phase, lanes)
-        .ok_or(Error::TooSmall { size: options.size, minimum: MIN_SIZE + u64::from(lanes) * (1 << 20) })?;
+    let geometry = Geometry::plan(blocks, options.phase, lanes).ok_or(Error::TooSmall {
+        size: options.size,
+        minimum: MIN_SIZE + u64::from(lanes) * (1 << 20),
+    })?;
     let info = SuperInfo {
         geometry,
         uuid: options.uuid,
@@ -90,7 +107,9 @@ pub fn mkfs<M: Media>(media: &M, options: &MkfsOptions, mut progress: impl FnMut
     header.lanes.set(lanes);
     header.block.set(geometry.journal.0);
     header.uuid = info.uuid;
-    header.checksum.set(keys.object(Domain::JournalHeader, header.as_bytes(), 8));
+    header
+        .checksum
+        .set(keys.object(Domain::JournalHeader, header.as_bytes(), 8));
     media.store_through(start, header.as_bytes());
     media.fence();
     for slot in 0..2 {
@@ -175,7 +194,12 @@ fn write_root<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, options: &Mkfs
     record.uid.set(options.owner.0);
     record.gid.set(options.owner.1);
     record.parent.set(Ino::ROOT.0);
-    for time in [&mut record.btime, &mut record.atime, &mut record.mtime, &mut record.ctime] {
+    for time in [
+        &mut record.btime,
+        &mut record.atime,
+        &mut record.mtime,
+        &mut record.ctime,
+    ] {
         time.set(options.time.0);
     }
     record.checksum.set(inode_sum(keys, &record));

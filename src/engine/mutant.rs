@@ -49,7 +49,10 @@ static CHOSEN: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::ne
 /// Chooses the mutant of this process; `None` for correct behaviour.
 #[cfg(feature = "mutants")]
 pub fn choose(mutant: Option<Mutant>) {
-    CHOSEN.store(mutant.map_or(0, |m| m as u32), core::sync::atomic::Ordering::Relaxed);
+    CHOSEN.store(
+        mutant.map_or(0, |m| m as u32),
+        core::sync::atomic::Ordering::Relaxed,
+    );
 }
 
 impl Mutant {

@@ -18,7 +18,9 @@ use super::checksum::Keys;
 use super::error::{Error, Result};
 use super::format::ag::{BITMAP_WORDS, CHUNK_MASK_OFFSET, FREE_BLOCKS_OFFSET, MAX_CHUNKS};
 use super::format::journal::*;
-use super::journal::{read_checkpoint, record_size, record_sum, record_word0, store_checkpoint, RECOVERY_GAP};
+use super::journal::{
+    read_checkpoint, record_size, record_sum, record_word0, store_checkpoint, RECOVERY_GAP,
+};
 use super::media::Media;
 use super::mutant::Mutant;
 use super::superblock::{Geometry, SuperInfo};
@@ -52,22 +54,37 @@ pub struct Found {
 }
 
 /// Reads the record at `address`, at most `room` bytes long, into `buffer`. `None` if there is no valid one.
-pub fn read_record<M: Media>(media: &M, keys: &Keys, address: u64, room: u64, buffer: &mut [u64]) -> Result<Option<Found>> {
+pub fn read_record<M: Media>(
+    media: &M,
+    keys: &Keys,
+    address: u64,
+    room: u64,
+    buffer: &mut [u64],
+) -> Result<Option<Found>> {
     let mut header = [0u64; RECORD_HEADER_WORDS];
     media.read(address, header.as_mut_bytes())?;
     let [word0, seq, sum, flags] = header.map(u64::from_le);
     let words = usize_of(word0 >> 32);
-    let fits = words > 0 && words <= MAX_RECORD_WORDS - RECORD_HEADER_WORDS && record_size(words + RECORD_HEADER_WORDS) <= room;
+    let fits = words > 0
+        && words <= MAX_RECORD_WORDS - RECORD_HEADER_WORDS
+        && record_size(words + RECORD_HEADER_WORDS) <= room;
     if !fits || word0 != record_word0(words) {
         return Ok(None);
     }
     let Some(entries) = buffer.get_mut(..words) else {
         return Ok(None);
     };
-    media.read(address + RECORD_HEADER_WORDS as u64 * 8, entries.as_mut_bytes())?;
+    media.read(
+        address + RECORD_HEADER_WORDS as u64 * 8,
+        entries.as_mut_bytes(),
+    )?;
     let entry_sum = keys.bytes(RECORD_HEADER_WORDS, entries.as_bytes());
     let valid = record_sum(keys, address, word0, seq, flags, entry_sum) == sum;
-    Ok((valid || Mutant::AcceptForged.active()).then_some(Found { seq, address, words }))
+    Ok((valid || Mutant::AcceptForged.active()).then_some(Found {
+        seq,
+        address,
+        words,
+    }))
 }
 
 /// Walks one segment and calls `f` for each valid record in order.
@@ -114,12 +131,19 @@ pub fn segments(g: &Geometry, mut f: impl FnMut(u64) -> Result) -> Result {
 pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, usize, Summary)> {
     let g = &info.geometry;
     if !Mutant::NoJournalWriteBack.active() {
-        media.write_back(g.journal.address(), g.orphans.address() - g.journal.address());
+        media.write_back(
+            g.journal.address(),
+            g.orphans.address() - g.journal.address(),
+        );
         media.drain();
         media.sync_device()?;
     }
     let (checkpoint, slot) = read_checkpoint(media, g, keys)?;
-    let mut summary = Summary { ran: true, newest: checkpoint, ..Summary::default() };
+    let mut summary = Summary {
+        ran: true,
+        newest: checkpoint,
+        ..Summary::default()
+    };
     let mut buffer = record_buffer()?;
     let mut found: Vec<Found> = Vec::new();
     segments(g, |segment| {
@@ -140,7 +164,10 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
     let mut last = 0;
     for record in found.iter() {
         if record.seq == last {
-            return Err(Error::corrupt("two journal records with one number", record.address));
+            return Err(Error::corrupt(
+                "two journal records with one number",
+                record.address,
+            ));
         }
         last = record.seq;
         summary.newest = summary.newest.max(record.seq);
@@ -158,7 +185,10 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
     }
     media.drain();
     media.sync_device()?;
-    let (next, slot) = (summary.newest.saturating_add(1 + RECOVERY_GAP), 1 - (slot & 1));
+    let (next, slot) = (
+        summary.newest.saturating_add(1 + RECOVERY_GAP),
+        1 - (slot & 1),
+    );
     store_checkpoint(media, g, keys, slot, next);
     media.drain();
     media.sync_device()?;
@@ -194,7 +224,13 @@ fn sort(found: &mut [Found]) {
 }
 
 /// Stores a record's entries in place. They carry a valid checksum, but a store outside the groups would still be wrong.
-fn replay<M: Media>(media: &M, g: &Geometry, record: u64, entries: &[u64], touched: &mut Vec<u32>) -> Result {
+fn replay<M: Media>(
+    media: &M,
+    g: &Geometry,
+    record: u64,
+    entries: &[u64],
+    touched: &mut Vec<u32>,
+) -> Result {
     let fault = Error::corrupt("journal record's entry", record);
     let mut rest = entries;
     while let Some((&head, after)) = rest.split_first() {
@@ -220,12 +256,19 @@ fn replay<M: Media>(media: &M, g: &Geometry, record: u64, entries: &[u64], touch
                 }
                 media.write_back(head.address, len);
                 // A chunk that was added changes the count of inodes.
-                note(touched, g.locate(Block::of(head.address)).map(|(agno, relative)| (agno, relative < 512)))?;
+                note(
+                    touched,
+                    g.locate(Block::of(head.address))
+                        .map(|(agno, relative)| (agno, relative < 512)),
+                )?;
             }
             BITS_SET | BITS_CLEAR => {
                 let count = content.first().copied().unwrap_or(0) & !(1 << 63);
                 let (agno, start) = bit_position(g, head).ok_or(fault)?;
-                if start.checked_add(count).is_none_or(|end| end > g.ag_blocks(agno)) {
+                if start
+                    .checked_add(count)
+                    .is_none_or(|end| end > g.ag_blocks(agno))
+                {
                     return Err(fault);
                 }
                 replay_bits(media, g, agno, (start, count), head.kind == BITS_SET)?;
@@ -238,7 +281,11 @@ fn replay<M: Media>(media: &M, g: &Geometry, record: u64, entries: &[u64], touch
                 }
                 let mask = media.read_u64(head.address)?;
                 let bit = 1u64 << head.length;
-                let new = if head.kind == INODE_SET { mask | bit } else { mask & !bit };
+                let new = if head.kind == INODE_SET {
+                    mask | bit
+                } else {
+                    mask & !bit
+                };
                 media.store_u64(head.address, new);
                 media.write_back(head.address, 8);
                 note(touched, Some((agno, true)))?;
@@ -258,7 +305,13 @@ fn note(touched: &mut Vec<u32>, group: Option<(u32, bool)>) -> Result {
     Ok(())
 }
 
-fn replay_bits<M: Media>(media: &M, g: &Geometry, agno: u32, (start, count): (u64, u64), set: bool) -> Result {
+fn replay_bits<M: Media>(
+    media: &M,
+    g: &Geometry,
+    agno: u32,
+    (start, count): (u64, u64),
+    set: bool,
+) -> Result {
     let mut at = start;
     let end = start + count;
     while at < end {
@@ -287,7 +340,10 @@ fn recount<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Res
     while index < chunks {
         media.read(g.chunk_entry(agno, index), &mut piece)?;
         for entry in piece.chunks_exact(16).take((chunks - index) as usize) {
-            if let Some(Ok(mask)) = entry.get(CHUNK_MASK_OFFSET as usize..).map(<[u8; 8]>::try_from) {
+            if let Some(Ok(mask)) = entry
+                .get(CHUNK_MASK_OFFSET as usize..)
+                .map(<[u8; 8]>::try_from)
+            {
                 inodes += u64::from(u64::from_le_bytes(mask).count_ones());
             }
         }
@@ -314,7 +370,11 @@ mod tests {
                     state ^= state << 13;
                     state ^= state >> 7;
                     state ^= state << 17;
-                    Found { seq: state % 50, address: 0, words: 0 }
+                    Found {
+                        seq: state % 50,
+                        address: 0,
+                        words: 0,
+                    }
                 })
                 .collect();
             let mut expected: std::vec::Vec<u64> = v.iter().map(|r| r.seq).collect();

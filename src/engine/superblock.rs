@@ -150,7 +150,8 @@ impl SuperInfo {
     /// The superblock as it lies on the medium, with its checksum, in the state `clean`.
     pub fn to_disk(&self) -> Superblock {
         let g = &self.geometry;
-        let mut sb = Superblock::read_from_bytes(&[0u8; 512]).unwrap_or_else(|_| zerocopy::transmute!([0u8; 512]));
+        let mut sb = Superblock::read_from_bytes(&[0u8; 512])
+            .unwrap_or_else(|_| zerocopy::transmute!([0u8; 512]));
         sb.magic.set(MAGIC);
         sb.version.set(VERSION);
         sb.block_shift.set(BLOCK_SHIFT);
@@ -177,7 +178,8 @@ impl SuperInfo {
             sb.hash_key[i].set(self.hash_key[i]);
         }
         sb.state.set(if self.clean { CLEAN } else { DIRTY });
-        sb.checksum.set(checksum::superblock(&sb.as_bytes()[..CHECKED]));
+        sb.checksum
+            .set(checksum::superblock(&sb.as_bytes()[..CHECKED]));
         sb
     }
 }

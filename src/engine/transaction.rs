@@ -138,7 +138,9 @@ impl Workspace {
             return Err(Error::TooLarge);
         }
         if need > self.words.len() {
-            let target = need.next_power_of_two().clamp(BUFFER_WORDS, MAX_RECORD_WORDS);
+            let target = need
+                .next_power_of_two()
+                .clamp(BUFFER_WORDS, MAX_RECORD_WORDS);
             self.words.resize(target, 0)?;
         }
         Ok(())
@@ -177,7 +179,8 @@ impl Workspace {
                 return;
             }
             let (from, to) = (low.max(address), high.min(last));
-            let Some(target) = buffer.get_mut(usize_of(from - address)..usize_of(to - address)) else {
+            let Some(target) = buffer.get_mut(usize_of(from - address)..usize_of(to - address))
+            else {
                 return;
             };
             if head.kind == ZERO {
@@ -185,7 +188,10 @@ impl Workspace {
                 return;
             }
             let content = self.words.get(at + 1..at + 1 + head.length).unwrap_or(&[]);
-            if let Some(source) = content.as_bytes().get(usize_of(from - low)..usize_of(to - low)) {
+            if let Some(source) = content
+                .as_bytes()
+                .get(usize_of(from - low)..usize_of(to - low))
+            {
                 target.copy_from_slice(source);
             }
         });
@@ -213,12 +219,20 @@ impl Workspace {
 
 /// The filter's bits for a range.
 fn bloom(address: u64, len: u64) -> u64 {
-    let (first, last) = (address >> BLOCK_SHIFT, (address + len.max(1) - 1) >> BLOCK_SHIFT);
+    let (first, last) = (
+        address >> BLOCK_SHIFT,
+        (address + len.max(1) - 1) >> BLOCK_SHIFT,
+    );
     if last - first > 1 {
         return u64::MAX;
     }
-    let bit = |block: u64| 1u64 << (block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
-    bit(first) | bit(last)
+    bloom_bit(first) | bloom_bit(last)
+}
+
+/// The filter's bit for a block.
+#[inline]
+const fn bloom_bit(block: u64) -> u64 {
+    1 << (block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
 /// A change of metadata that is being put together.
@@ -231,7 +245,11 @@ pub struct Transaction<'a, M: Media> {
 
 impl<'a, M: Media> Transaction<'a, M> {
     /// Starts with a used or fresh workspace. Called by [`Volume::begin`].
-    pub(super) fn new(volume: &'a Volume<M>, mut work: Workspace, purpose: Purpose) -> Result<Self> {
+    pub(super) fn new(
+        volume: &'a Volume<M>,
+        mut work: Workspace,
+        purpose: Purpose,
+    ) -> Result<Self> {
         work.reset();
         work.room(BUFFER_WORDS - RECORD_HEADER_WORDS)?;
         Ok(Self {
@@ -273,6 +291,9 @@ impl<'a, M: Media> Transaction<'a, M> {
 
     /// Reads one word, as [`Self::read`]; `address` is a multiple of 8.
     pub fn read_u64(&self, address: u64) -> Result<u64> {
+        if self.work.bloom & bloom_bit(address >> BLOCK_SHIFT) == 0 {
+            return self.volume.media().read_u64(address);
+        }
         let mut bytes = [0u8; 8];
         self.read(address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
@@ -280,7 +301,10 @@ impl<'a, M: Media> Transaction<'a, M> {
 
     /// Whether this transaction created the object.
     pub fn is_new(&self, object: Object) -> bool {
-        self.work.objects.iter().any(|t| t.created && t.object == object)
+        self.work
+            .objects
+            .iter()
+            .any(|t| t.created && t.object == object)
     }
 
     /// Checks a metadata block before its first use; those that this transaction made need none.
@@ -300,14 +324,26 @@ impl<'a, M: Media> Transaction<'a, M> {
         if let Some(i) = self.work.objects.iter().position(|t| t.object == object) {
             return Ok(i);
         }
-        let sum = self.volume.media().read_u64(object.address() + CHECKSUM_OFFSET)?;
+        let sum = self
+            .volume
+            .media()
+            .read_u64(object.address() + CHECKSUM_OFFSET)?;
         self.register(object, sum, false)
     }
 
     fn register(&mut self, object: Object, sum: u64, created: bool) -> Result<usize> {
         self.work.pending += 1;
-        let touched = Touched { object, sum, place: 0, created };
-        if let Err(error) = self.work.room(0).and_then(|()| Ok(self.work.objects.push(touched)?)) {
+        let touched = Touched {
+            object,
+            sum,
+            place: 0,
+            created,
+        };
+        if let Err(error) = self
+            .work
+            .room(0)
+            .and_then(|()| Ok(self.work.objects.push(touched)?))
+        {
             self.work.pending -= 1;
             return Err(error);
         }
@@ -320,7 +356,10 @@ impl<'a, M: Media> Transaction<'a, M> {
             return Ok(());
         }
         let len = bytes.len() as u64;
-        if offset.checked_add(len).is_none_or(|end| end > object.size()) {
+        if offset
+            .checked_add(len)
+            .is_none_or(|end| end > object.size())
+        {
             return Err(Error::Invalid);
         }
         let index = self.object(object)?;
@@ -354,20 +393,35 @@ impl<'a, M: Media> Transaction<'a, M> {
         let skip = usize_of(offset % 8);
         let (first, domain) = (usize_of(first), object.domain());
         let mut sum_place = 0;
-        for i in 0..n {
-            let old = self.work.get(at + i);
-            let mut word = old.to_le_bytes();
-            for (b, byte) in word.iter_mut().enumerate() {
-                if let Some(new) = (i * 8 + b).checked_sub(skip).and_then(|p| bytes.get(p)) {
-                    *byte = *new;
+        let keys = self.volume.keys();
+        if skip == 0 && bytes.len() % 8 == 0 {
+            // Whole words, as nearly always.
+            let words = self.work.words.get_mut(at..at + n).unwrap_or(&mut []);
+            for (i, (word, chunk)) in words.iter_mut().zip(bytes.chunks_exact(8)).enumerate() {
+                let new = chunk.try_into().map_or(0, u64::from_le_bytes);
+                let old = core::mem::replace(word, new);
+                if covered(domain, first + i) {
+                    change = change.wrapping_add(keys.change(first + i, old, new));
+                } else if first + i == CHECKSUM_OFFSET as usize / 8 {
+                    sum_place = at + i;
                 }
             }
-            let new = u64::from_le_bytes(word);
-            self.work.put(at + i, new);
-            if covered(domain, first + i) {
-                change = change.wrapping_add(self.volume.keys().change(first + i, old, new));
-            } else if first + i == CHECKSUM_OFFSET as usize / 8 {
-                sum_place = at + i;
+        } else {
+            for i in 0..n {
+                let old = self.work.get(at + i);
+                let mut word = old.to_le_bytes();
+                for (b, byte) in word.iter_mut().enumerate() {
+                    if let Some(new) = (i * 8 + b).checked_sub(skip).and_then(|p| bytes.get(p)) {
+                        *byte = *new;
+                    }
+                }
+                let new = u64::from_le_bytes(word);
+                self.work.put(at + i, new);
+                if covered(domain, first + i) {
+                    change = change.wrapping_add(keys.change(first + i, old, new));
+                } else if first + i == CHECKSUM_OFFSET as usize / 8 {
+                    sum_place = at + i;
+                }
             }
         }
         if place != 0 {
@@ -424,7 +478,11 @@ impl<'a, M: Media> Transaction<'a, M> {
 
     /// Puts a head before words that are in place already; `room` was called.
     fn append(&mut self, kind: u8, address: u64, length: usize) {
-        let head = Head { kind, length, address };
+        let head = Head {
+            kind,
+            length,
+            address,
+        };
         self.work.put(self.work.used, head.pack());
         self.work.used += 1 + head.content_words();
         if matches!(kind, WRITE | ZERO) {
@@ -475,7 +533,11 @@ impl<'a, M: Media> Transaction<'a, M> {
         if self.work.bloom & bloom(address, bytes.len() as u64) != 0 {
             place = self.work.covering(self.work.used, address, n);
         }
-        let at = if place != 0 { place } else { self.work.used + 1 };
+        let at = if place != 0 {
+            place
+        } else {
+            self.work.used + 1
+        };
         if let Some(words) = self.work.words.get_mut(at..at + n) {
             words.as_mut_bytes().copy_from_slice(bytes);
         }
@@ -488,9 +550,10 @@ impl<'a, M: Media> Transaction<'a, M> {
     /// Appends a bit entry for a run that lies in one group.
     fn bits(&mut self, kind: u8, run: Run, flag: u64) -> Result {
         let g = self.volume.geometry();
-        let (agno, relative) = g
-            .locate_run(run)
-            .ok_or(Error::corrupt("block run outside its group", run.start.address()))?;
+        let (agno, relative) = g.locate_run(run).ok_or(Error::corrupt(
+            "block run outside its group",
+            run.start.address(),
+        ))?;
         self.work.room(2)?;
         let at = self.work.used + 1;
         self.work.put(at, run.len | flag);
@@ -507,7 +570,11 @@ impl<'a, M: Media> Transaction<'a, M> {
 
     /// Takes one block for metadata, in the group of `near` if possible.
     pub fn allocate_block(&mut self, near: Block) -> Result<Block> {
-        let agno = self.volume.geometry().locate(near).map_or(0, |(agno, _)| agno);
+        let agno = self
+            .volume
+            .geometry()
+            .locate(near)
+            .map_or(0, |(agno, _)| agno);
         let run = self.volume.take_metadata(agno, 1, self.purpose)?;
         self.keep_blocks(run)?;
         Ok(run.start)
@@ -534,10 +601,16 @@ impl<'a, M: Media> Transaction<'a, M> {
             .volume
             .geometry()
             .locate_run(run)
-            .ok_or(Error::corrupt("freed blocks outside their group", run.start.address()))?;
+            .ok_or(Error::corrupt(
+                "freed blocks outside their group",
+                run.start.address(),
+            ))?;
         let ag = self.volume.group(agno)?;
         if !ag.all_used(relative, run.len) && !self.sets_bits() {
-            return Err(Error::corrupt("freed blocks are free already", run.start.address()));
+            return Err(Error::corrupt(
+                "freed blocks are free already",
+                run.start.address(),
+            ));
         }
         let mut flag = 0;
         if class == Class::Metadata {
@@ -580,7 +653,10 @@ impl<'a, M: Media> Transaction<'a, M> {
                         return Err(Error::NoMemory);
                     }
                     self.inode_bit(INODE_SET, ino)?;
-                    return Ok((ino, ag.base.address() + super::alloc::chunks::record_offset(start, slot)));
+                    return Ok((
+                        ino,
+                        ag.base.address() + super::alloc::chunks::record_offset(start, slot),
+                    ));
                 }
                 match self.volume.grow_inodes(agno, self.purpose) {
                     Ok(()) => continue,
@@ -595,7 +671,11 @@ impl<'a, M: Media> Transaction<'a, M> {
     fn inode_bit(&mut self, kind: u8, ino: Ino) -> Result {
         let entry = self.volume.geometry().chunk_entry(ino.ag(), ino.chunk());
         self.work.room(1)?;
-        self.append(kind, entry + super::format::ag::CHUNK_MASK_OFFSET, ino.slot() as usize);
+        self.append(
+            kind,
+            entry + super::format::ag::CHUNK_MASK_OFFSET,
+            ino.slot() as usize,
+        );
         Ok(())
     }
 
@@ -613,7 +693,10 @@ impl<'a, M: Media> Transaction<'a, M> {
             return Err(Error::NoMemory);
         }
         if !Mutant::NoOrphan.active() {
-            self.write_raw(self.volume.geometry().orphan_slot(slot), &ino.0.to_le_bytes())?;
+            self.write_raw(
+                self.volume.geometry().orphan_slot(slot),
+                &ino.0.to_le_bytes(),
+            )?;
         }
         Ok(slot)
     }
@@ -643,7 +726,9 @@ impl<'a, M: Media> Transaction<'a, M> {
         }
         // The checksums: into the words that carry them, or as entries of their own.
         for i in 0..self.work.objects.len() {
-            let Some(t) = self.work.objects.get(i).copied() else { break };
+            let Some(t) = self.work.objects.get(i).copied() else {
+                break;
+            };
             let place = if t.place != 0 {
                 t.place
             } else {
@@ -665,7 +750,13 @@ impl<'a, M: Media> Transaction<'a, M> {
             &mut self.work.words,
             used,
             |_| volume.make_room(),
-            |seq, words| apply(volume, seq, words.get(RECORD_HEADER_WORDS..used).unwrap_or(&[])),
+            |seq, words| {
+                apply(
+                    volume,
+                    seq,
+                    words.get(RECORD_HEADER_WORDS..used).unwrap_or(&[]),
+                )
+            },
         );
         for t in self.work.objects.iter() {
             if let (true, Object::Node(address)) = (t.created, t.object) {
@@ -722,7 +813,10 @@ struct Lines {
 
 impl Lines {
     const fn new() -> Self {
-        Self { waiting: [0; 8], count: 0 }
+        Self {
+            waiting: [0; 8],
+            count: 0,
+        }
     }
 
     fn add<M: Media>(&mut self, media: &M, address: u64, len: u64) {
@@ -733,7 +827,9 @@ impl Lines {
         }
         for line in first..=last {
             let count = self.count;
-            let Some(known) = self.waiting.get(..count) else { return };
+            let Some(known) = self.waiting.get(..count) else {
+                return;
+            };
             if known.contains(&line) {
                 continue;
             }
@@ -786,7 +882,11 @@ impl<M: Media> Volume<M> {
         let growing = ag.grow.lock();
         let (index, full, wants_page) = {
             let mut s = ag.state.lock();
-            (s.chunks.count(), !s.chunks.has_free(), s.chunks.needs_page())
+            (
+                s.chunks.count(),
+                !s.chunks.has_free(),
+                s.chunks.needs_page(),
+            )
         };
         // Another may have added one while this waited.
         if !full {
@@ -802,11 +902,21 @@ impl<M: Media> Volume<M> {
         let start = u32_of(run.start.0 - ag.base.0);
         let check = self.keys().chunk(agno, index, start);
         let entry = [u64::from(start) | u64::from(check) << 32, 0];
-        tx.write_raw(self.geometry().chunk_entry(agno, index), entry.map(u64::to_le).as_bytes())?;
-        tx.write_raw(ag.base.address() + CHUNKS_OFFSET, &(u64::from(index) + 1).to_le_bytes())?;
+        tx.write_raw(
+            self.geometry().chunk_entry(agno, index),
+            entry.map(u64::to_le).as_bytes(),
+        )?;
+        tx.write_raw(
+            ag.base.address() + CHUNKS_OFFSET,
+            &(u64::from(index) + 1).to_le_bytes(),
+        )?;
         tx.commit();
         let rest = ag.state.lock().chunks.push(
-            super::alloc::chunks::Chunk { start, used: 0, taken: 0 },
+            super::alloc::chunks::Chunk {
+                start,
+                used: 0,
+                taken: 0,
+            },
             page,
         );
         drop(growing);

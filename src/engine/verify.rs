@@ -8,7 +8,7 @@
 use super::checksum::{Domain, Keys};
 use super::error::{Error, Result};
 use super::format::inode::{self, InodeRecord};
-use super::format::node::{BlockHeader, CHECKSUM_OFFSET, MAX_HEIGHT};
+use super::format::node::{self, BlockHeader, CHECKSUM_OFFSET, MAX_HEIGHT};
 use super::types::*;
 use zerocopy::IntoBytes;
 
@@ -21,6 +21,21 @@ pub struct Expected {
     pub owner: Ino,
     /// The owner's generation.
     pub generation: Generation,
+}
+
+impl Expected {
+    /// The fault of a block whose sum is wrong, by the name of what it should be.
+    pub const fn checksum_fault(&self) -> &'static str {
+        match self.magic {
+            node::EXTENT_INDEX_MAGIC => "extent index checksum",
+            node::EXTENT_LEAF_MAGIC => "extent leaf checksum",
+            node::DIRECTORY_INDEX_MAGIC => "directory index checksum",
+            node::DIRECTORY_LEAF_MAGIC => "directory leaf checksum",
+            node::SYMLINK_MAGIC => "symbolic link checksum",
+            node::XATTR_MAGIC => "extended attributes checksum",
+            _ => "metadata block checksum",
+        }
+    }
 }
 
 /// Checks a block's header against where it was found and who led to it.

@@ -46,7 +46,10 @@ impl<M: Media> Volume<M> {
     pub fn open(media: M, read_only: bool) -> Result<Self> {
         let info = superblock::load(&media)?;
         if info.from_backup {
-            log::warn(format_args!("superblock is damaged: using the copy in block {}", info.geometry.blocks - 1));
+            log::warn(format_args!(
+                "superblock is damaged: using the copy in block {}",
+                info.geometry.blocks - 1
+            ));
         }
         let unknown = info.features[1] & !RO_COMPAT;
         if unknown != 0 && !read_only {
@@ -93,7 +96,11 @@ impl<M: Media> Volume<M> {
     /// Writes the primary superblock anew from what the copy said.
     fn restore_primary(&self) {
         use zerocopy::IntoBytes;
-        let sb = SuperInfo { clean: false, ..self.info }.to_disk();
+        let sb = SuperInfo {
+            clean: false,
+            ..self.info
+        }
+        .to_disk();
         self.media.store_through(0, sb.as_bytes());
         self.media.fence();
     }
@@ -163,6 +170,14 @@ impl<M: Media> Volume<M> {
         self.read_only.load(Ordering::Relaxed) || self.failed()
     }
 
+    /// `UnknownReadOnlyFeatures` if this code may read the volume but not write it.
+    pub fn check_writable(&self) -> Result {
+        match self.info.features[1] & !RO_COMPAT {
+            0 => Ok(()),
+            unknown => Err(Error::UnknownReadOnlyFeatures(unknown)),
+        }
+    }
+
     /// For remount.
     pub fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Ordering::Relaxed);
@@ -199,7 +214,8 @@ impl<M: Media> Volume<M> {
     }
 
     fn pool_slot(&self) -> Option<&SpinLock<Option<Workspace>>> {
-        self.pool.get(current_cpu() & self.pool.len().wrapping_sub(1))
+        self.pool
+            .get(current_cpu() & self.pool.len().wrapping_sub(1))
     }
 
     /// Keeps a workspace for the next transaction.
@@ -213,9 +229,9 @@ impl<M: Media> Volume<M> {
 
     /// Moves the checkpoint past all that was committed before, and so releases quarantined blocks. May sleep.
     pub fn checkpoint(&self) -> Result {
-        let result = self
-            .journal
-            .checkpoint(&self.media, &self.keys, || self.alloc.store_counts(&self.media));
+        let result = self.journal.checkpoint(&self.media, &self.keys, || {
+            self.alloc.store_counts(&self.media)
+        });
         self.checkpointed(result)
     }
 
@@ -225,7 +241,8 @@ impl<M: Media> Volume<M> {
         let result = if self.media.is_synchronous() {
             self.journal.checkpoint(&self.media, &self.keys, counts)
         } else {
-            self.journal.checkpoint_exclusive(&self.media, &self.keys, counts)
+            self.journal
+                .checkpoint_exclusive(&self.media, &self.keys, counts)
         };
         let result = self.checkpointed(result);
         self.check(result);
@@ -261,7 +278,10 @@ impl<M: Media> Volume<M> {
 
     /// Takes blocks for data in memory. The quarantine is emptied and owned slots are broken before `NoSpace` is said.
     pub(super) fn take_data(&self, request: &AllocRequest) -> Result<(Run, Window)> {
-        let take = |last| self.alloc.take_data(&self.media, &self.info, &self.keys, request, last);
+        let take = |last| {
+            self.alloc
+                .take_data(&self.media, &self.info, &self.keys, request, last)
+        };
         match take(false) {
             Err(Error::NoSpace) => {}
             other => return other,
@@ -303,7 +323,10 @@ impl<M: Media> Volume<M> {
             .find_small(count, count, 1, Effort::Broken)
             .ok_or(Error::NoSpace)?;
         s.map.take(at, count);
-        Ok(Run { start: ag.base.plus(at), len: count })
+        Ok(Run {
+            start: ag.base.plus(at),
+            len: count,
+        })
     }
 
     /// Reserves blocks for data that is to be written before a transaction publishes it. Gives them back when dropped.
@@ -312,7 +335,11 @@ impl<M: Media> Volume<M> {
             return Err(Error::ReadOnly);
         }
         let (run, window) = self.take_data(request)?;
-        Ok(Reservation { volume: self, run, window })
+        Ok(Reservation {
+            volume: self,
+            run,
+            window,
+        })
     }
 
     /// Gives back blocks that were reserved, or detached from a [`Reservation`], and not published.
@@ -324,7 +351,8 @@ impl<M: Media> Volume<M> {
 
     /// Gives up a file's window, when the file is closed or goes out of the cache.
     pub fn release_window(&self, window: Window, owner: Ino) {
-        self.alloc.release_window(&self.info.geometry, window, owner);
+        self.alloc
+            .release_window(&self.info.geometry, window, owner);
     }
 
     pub(super) fn reserve_quarantine(&self) -> Result {
@@ -375,7 +403,9 @@ impl<M: Media> Volume<M> {
         if slot >= self.orphan_count() {
             return Err(Error::Invalid);
         }
-        Ok(Ino(self.media.read_u64(self.info.geometry.orphan_slot(slot))?))
+        Ok(Ino(self
+            .media
+            .read_u64(self.info.geometry.orphan_slot(slot))?))
     }
 
     /// Where the record of a used inode lies. `Stale` if the number is not in use: this is looked up in the chunk map, for
@@ -403,9 +433,20 @@ impl<M: Media> Volume<M> {
     /// meanwhile, and not be changed by the caller's own open transaction (use [`Transaction::verify_node`] there).
     pub fn verify_node(&self, block: Block, expected: &Expected) -> Result {
         let fault = Error::corrupt("metadata block number", block.address());
-        let run = Run { start: block, len: 1 };
+        let run = Run {
+            start: block,
+            len: 1,
+        };
         let (agno, relative) = self.info.geometry.locate_run(run).ok_or(fault)?;
         let ag = self.group(agno)?;
+        if ag.is_verified(relative) {
+            // The sum was right, so only the pointer that led here can be wrong.
+            let magic = self.media.read_u64(block.address())? & 0xffff_ffff;
+            let owner = self.media.read_u64(block.address() + core::mem::offset_of!(BlockHeader, owner) as u64)?;
+            if magic == u64::from(expected.magic) && owner == expected.owner.0 {
+                return Ok(());
+            }
+        }
         let mut bytes = [0u8; 64];
         self.media.read(block.address(), &mut bytes)?;
         let header: BlockHeader = zerocopy::transmute!(bytes);
@@ -415,8 +456,14 @@ impl<M: Media> Volume<M> {
         if verified {
             return Ok(());
         }
-        let mut sum = self.keys.start(Domain::Node).wrapping_add(self.keys.bytes(0, &bytes));
-        sum = sum.wrapping_sub(self.keys.word(CHECKSUM_OFFSET as usize / 8, header.checksum.get()));
+        let mut sum = self
+            .keys
+            .start(Domain::Node)
+            .wrapping_add(self.keys.bytes(0, &bytes));
+        sum = sum.wrapping_sub(
+            self.keys
+                .word(CHECKSUM_OFFSET as usize / 8, header.checksum.get()),
+        );
         let mut piece = [0u8; 512];
         let mut at = 64;
         while at < BLOCK_SIZE {
@@ -427,7 +474,7 @@ impl<M: Media> Volume<M> {
             at += n;
         }
         if sum != header.checksum.get() {
-            return Err(Error::corrupt("metadata block checksum", block.address()));
+            return Err(Error::corrupt(expected.checksum_fault(), block.address()));
         }
         ag.set_verified(relative, true);
         Ok(())
@@ -437,11 +484,17 @@ impl<M: Media> Volume<M> {
 
     pub(super) fn apply_bits(&self, seq: Seq, head: Head, count: u64, metadata: bool) {
         let g = &self.info.geometry;
-        let Some((agno, relative)) = bit_position(g, head) else { return };
-        let Some(ag) = self.alloc.loaded(agno) else { return };
+        let Some((agno, relative)) = bit_position(g, head) else {
+            return;
+        };
+        let Some(ag) = self.alloc.loaded(agno) else {
+            return;
+        };
         let set = head.kind == super::format::journal::BITS_SET;
         let available = !metadata || Mutant::NoQuarantine.active();
-        ag.apply_bits(&self.media, g, (relative, count), set, available, || self.alloc.mark_dirty(agno));
+        ag.apply_bits(&self.media, g, (relative, count), set, available, || {
+            self.alloc.mark_dirty(agno)
+        });
         if !set && metadata {
             for i in 0..count {
                 ag.set_verified(relative + i, false);
@@ -455,10 +508,16 @@ impl<M: Media> Volume<M> {
 
     pub(super) fn apply_inode(&self, head: Head) {
         let g = &self.info.geometry;
-        let Some((agno, index)) = mask_position(g, head.address) else { return };
-        let Some(ag) = self.alloc.loaded(agno) else { return };
+        let Some((agno, index)) = mask_position(g, head.address) else {
+            return;
+        };
+        let Some(ag) = self.alloc.loaded(agno) else {
+            return;
+        };
         let set = head.kind == super::format::journal::INODE_SET;
-        ag.apply_inode(&self.media, g, (index, head.length as u32), set, || self.alloc.mark_dirty(agno));
+        ag.apply_inode(&self.media, g, (index, head.length as u32), set, || {
+            self.alloc.mark_dirty(agno)
+        });
     }
 }
 
@@ -466,7 +525,8 @@ impl<M: Media> Volume<M> {
 pub(super) fn bit_position(g: &Geometry, head: Head) -> Option<(u32, u64)> {
     use super::format::ag::BITMAP_BLOCK;
     let (agno, block) = g.locate(Block::of(head.address))?;
-    let word = block.checked_sub(BITMAP_BLOCK).filter(|b| *b < 8)? * 512 + (head.address % BLOCK_SIZE) / 8;
+    let word =
+        block.checked_sub(BITMAP_BLOCK).filter(|b| *b < 8)? * 512 + (head.address % BLOCK_SIZE) / 8;
     Some((agno, word * 64 + head.length as u64))
 }
 

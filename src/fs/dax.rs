@@ -2,8 +2,8 @@
 
 //! Where file data is: the engine's mappings as iomap extents, and page faults.
 //!
-//! What: [`ReadExtents`], [`WriteExtents`], [`FaultExtents`], [`SeekExtents`] and
-//! [`ReportExtents`] answer fs/iomap and fs/dax.c; [`fault`] is the protocol of a page fault.
+//! What: [`ReadExtents`], [`WriteExtents`], [`ReadFaultExtents`], [`FaultExtents`],
+//! [`SeekExtents`] and [`ReportExtents`] answer fs/iomap and fs/dax.c; [`fault`] is the protocol of a page fault.
 //!
 //! How a fault goes: note the write (freeze, time), take `invalidate_lock` shared, look whether the
 //! range is in flight, let fs/dax.c do the work. It calls [`FaultExtents::begin`], which allocates,
@@ -65,12 +65,45 @@ pub(super) fn device(inode: &INode<Ochre>) -> &DaxDevice {
     engine(inode).media().device()
 }
 
-/// For reads, and for faults that read.
+/// As [`look`], for a fault on `pages`: blocks that a writer has just published are not there yet.
+///
+/// The writer still has to drop entries of the zero page, and drops every clean entry that it
+/// finds in its range. Were the new page entered now, and mapped, it would lose its entry. The
+/// claim is looked at last: a publication that was seen and is no longer claimed is all done.
+fn look_for_fault(inode: &INode<Ochre>, request: &Request) -> Result<Mapping> {
+    let mapping = look(inode, request)?;
+    if let MappingState::Written(_) = mapping.state {
+        let (first, blocks) = blocks_of(request);
+        let pages = PageRange {
+            first,
+            end: first + blocks,
+        };
+        if inode.data().data.in_flight.is_claimed(pages) {
+            return Err(EAGAIN);
+        }
+    }
+    Ok(mapping)
+}
+
+/// For reads.
 pub(super) struct ReadExtents;
 
 impl Operations<Ochre> for ReadExtents {
     fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
         Ok(extent_of(&look(inode, request)?))
+    }
+
+    fn device(inode: &INode<Ochre>) -> &DaxDevice {
+        device(inode)
+    }
+}
+
+/// For faults that read.
+pub(super) struct ReadFaultExtents;
+
+impl Operations<Ochre> for ReadFaultExtents {
+    fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
+        Ok(extent_of(&look_for_fault(inode, request)?))
     }
 
     fn device(inode: &INode<Ochre>) -> &DaxDevice {
@@ -179,7 +212,7 @@ pub(super) struct FaultExtents;
 
 impl Operations<Ochre> for FaultExtents {
     fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
-        let mapping = look(inode, request)?;
+        let mapping = look_for_fault(inode, request)?;
         if let MappingState::Written(_) = mapping.state {
             // Shorter than a 2 MiB page: fs/dax.c sees it, and falls back.
             return Ok(extent_of(&mapping));
@@ -213,20 +246,18 @@ pub(super) fn fault(mut fault: Fault<'_, Ochre>) -> FaultResult {
         let outcome = {
             let _freeze = write.then(|| fault.start_write());
             let lock = inode.mapping().lock_invalidate_shared();
-            if !write {
-                fault.resolve::<ReadExtents>(&lock)
-            } else if in_flight.is_claimed(pages) {
+            if in_flight.is_claimed(pages) {
                 Outcome::InFlight
-            } else {
+            } else if write {
                 fault.resolve::<FaultExtents>(&lock)
+            } else {
+                fault.resolve::<ReadFaultExtents>(&lock)
             }
         };
         match outcome {
             // A fallback because of a range in flight is not worth giving a 2 MiB page up for.
             Outcome::Done(result)
-                if !(write
-                    && Fault::<Ochre>::is_fallback(result)
-                    && in_flight.is_claimed(pages)) =>
+                if !(Fault::<Ochre>::is_fallback(result) && in_flight.is_claimed(pages)) =>
             {
                 return result;
             }

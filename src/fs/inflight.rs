@@ -18,6 +18,10 @@
 //! faults; a fault gives back all that it holds, and waits for the writer. A writer with a claim
 //! never waits for a fault, since it copies with page faults disabled. So nobody waits in a circle.
 //!
+//! Hazard: a fault that only reads needs no claim, but must look as well, *after* it has looked up
+//! the block. Else it meets a block just published, enters its page, and the writer's removal of
+//! stale entries deletes that entry under a mapped page (`WARN` in fs/dax.c; `races` found it).
+//!
 //! Hazard: the word is withdrawn *after* stale entries of the zero page are gone. Were it the
 //! other way round, a fault could enter the new page, someone could pin it, and the removal of
 //! entries would then hit a page that is in use.

@@ -380,7 +380,9 @@ pub fn set_current_cpu(number: usize) {
 /// An unpredictable number.
 pub fn random_u64() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 /// Lets others run.

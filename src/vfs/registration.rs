@@ -11,7 +11,7 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
-use super::{fs_context, inode::Cache, super_block, Complete};
+use super::{fs_context, inode_cache::Cache, super_block, Complete};
 use crate::bindings::c;
 use kernel::{error::to_result, prelude::*, types::Opaque};
 

@@ -19,8 +19,8 @@
 //! C header: [`include/linux/fs/super_types.h`](srctree/include/linux/fs/super_types.h).
 
 use super::{
-    dax_device::DaxDevice, fs_context::Log, inode, inode::INode, memalloc::NofsScope, Complete,
-    FileSystem,
+    dax_device::DaxDevice, fs_context::Log, inode, inode::INode, inode_cache, memalloc::NofsScope,
+    Complete, FileSystem,
 };
 use crate::bindings::c;
 use core::{marker::PhantomData, ptr, ptr::NonNull};
@@ -264,9 +264,9 @@ struct Tables<T>(PhantomData<T>);
 
 impl<T: Complete> Tables<T> {
     const SUPER: c::super_operations = c::super_operations {
-        alloc_inode: Some(inode::alloc_inode::<T>),
-        destroy_inode: Some(inode::destroy_inode::<T>),
-        free_inode: Some(inode::free_inode),
+        alloc_inode: Some(inode_cache::alloc_inode::<T>),
+        destroy_inode: Some(inode_cache::destroy_inode::<T>),
+        free_inode: Some(inode_cache::free_inode),
         evict_inode: Some(Self::evict_inode),
         put_super: Some(Self::put_super),
         sync_fs: Some(Self::sync_fs),

@@ -88,17 +88,18 @@ def storm(base, log, seed):
     rnd, model = random.Random(seed), Model()
     os.makedirs(base)
     out = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
-    n = 0
+    n = n_done = 0
     while True:
         n += 1
         op = choose(rnd, model, n)
         # Two names of one file renamed onto each other is a call that does nothing.
         if op[0] == "rename" and model.names[op[1]] == model.names.get(op[2], ""):
             continue
-        os.write(out, f"> {' '.join(op)}\n".encode())
+        # One write acknowledges the call before and announces this one.
+        os.write(out, f"{'<' if n_done else ''}\n> {' '.join(op)}\n".encode())
         run(op, base, seed)
-        os.write(out, b"<\n")
         model.apply(op)
+        n_done += 1
 
 
 def read_log(log):

@@ -34,7 +34,7 @@ equal(errno_name(lambda: os.stat(path("d/name-0150-to-be-found-on-the-medium")))
 equal(errno_name(lambda: os.close(os.open(path("new"), os.O_CREAT))), "EROFS", "the filesystem is read-only now")
 equal(open(path("other")).read(), "fine\n", "what is not damaged can still be read")
 PY
-logged_once 'damaged.*directory.*byte 0x'
+logged_once 'damaged: .* at byte 0x'
 unmount_fs
 if fsck.ochre "$DEV" >/tmp/log 2>&1; then fail "fsck.ochre found nothing"; fi
 proved "a damaged directory leaf: EUCLEAN, one log line with its address, read-only from then on, the rest readable; fsck sees it: $(grep -Eim1 'director|checksum|damage' /tmp/log)"

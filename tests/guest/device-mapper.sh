@@ -18,13 +18,13 @@ equal(os.pread(f, 8 * MIB, 0), pattern(8 * MIB), "bytes")
 PY
 unmount_fs
 fsck.ochre /dev/mapper/line >/dev/null || fail "fsck"
-dmsetup remove line
+dmsetup remove --retry line
 dmsetup create stripes --table "0 $((half * 2)) striped 2 4096 $DEV 0 $DEV2 0"
 log_mark
 mkfs.ochre -f /dev/mapper/stripes >/dev/null
 mount_refused EOPNOTSUPP 'device-mapper|one direct' /dev/mapper/stripes
 # two pieces joined: as little one range
-dmsetup remove stripes
+dmsetup remove --retry stripes
 dmsetup create joined --table "0 $half linear $DEV 0
 $half $half linear $DEV2 0"
 mkfs.ochre -f /dev/mapper/joined >/dev/null

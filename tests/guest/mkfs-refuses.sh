@@ -24,5 +24,5 @@ says 'mounted|busy|in use' mkfs.ochre -f "$DEV"
 unmount_fs
 truncate -s 1M /tmp/tiny
 says 'small|few|at least' mkfs.ochre /tmp/tiny
-says 'no such' mkfs.ochre /tmp/nothing
+says 'does not exist' mkfs.ochre /tmp/nothing
 proved "mkfs.ochre names the ext4, XFS or Ochre that it found, refuses mounted and too small targets"

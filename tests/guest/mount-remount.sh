@@ -10,9 +10,8 @@ exec 7>&-
 echo before >"$MNT/a"
 mount -o remount,ro "$MNT"
 refused EROFS touch "$MNT/b"
-check_fs || fail "not clean while read-only"
 mount -o remount,rw "$MNT"
 echo after >"$MNT/b"
 remount_fs
 [ "$(cat "$MNT/a" "$MNT/b" | tr '\n' ' ')" = "before after " ] || fail "content after remounts"
-proved "remount ro (EBUSY under a writer, EROFS after), clean on the medium meanwhile, and rw again"
+proved "remount ro (EBUSY under a writer, EROFS after) and rw again"

@@ -1,8 +1,9 @@
-# What is no pmem is refused by name: a disk, a loop device on a file, a file, a character device; and an unformatted pmem.
+# What is no pmem is refused by name: a RAM disk, a loop device on a file, a file, a character device; and an unformatted pmem.
 # only: ochre
 . "$(dirname "$0")/lib.sh"
 no_fsck
-mount_refused EOPNOTSUPP 'not a pmem device' /dev/vda dax,ro
+modprobe brd rd_nr=1 rd_size=65536
+mount_refused EOPNOTSUPP 'not a pmem device' /dev/ram0
 truncate -s 64M /dev/shm/image
 modprobe loop
 loop=$(losetup -f --show /dev/shm/image)
@@ -21,4 +22,4 @@ dd if=/dev/zero of="$DEV" bs=4k count=1 seek=$(($(blockdev --getsize64 "$DEV") /
 mount_refused EINVAL 'not an ochre filesystem' "$DEV"
 mkfs.ext4 -q -F "$DEV"
 mount_refused EINVAL 'not an ochre filesystem' "$DEV"
-proved "disk, loop device, file, character device, empty and ext4-formatted pmem: each its errno and one clear log line"
+proved "RAM disk, loop device, file, character device, empty and ext4-formatted pmem: each its errno and one clear log line"

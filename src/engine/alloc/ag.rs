@@ -56,7 +56,12 @@ pub struct Ag {
 }
 
 /// Reads and checks a group's header.
-pub fn read_header<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<AgHeader> {
+pub fn read_header<M: Media>(
+    media: &M,
+    info: &SuperInfo,
+    keys: &Keys,
+    agno: u32,
+) -> Result<AgHeader> {
     let base = info.geometry.ag_base(agno);
     let mut bytes = [0u8; core::mem::size_of::<AgHeader>()];
     media.read(base.address(), &mut bytes)?;
@@ -70,7 +75,8 @@ pub fn read_header<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32
         "allocation group magic"
     } else if header.checksum.get() != sum {
         "allocation group checksum"
-    } else if header.block.get() != base.0 || header.agno.get() != agno || header.uuid != info.uuid {
+    } else if header.block.get() != base.0 || header.agno.get() != agno || header.uuid != info.uuid
+    {
         "allocation group identity"
     } else if header.blocks.get() != info.geometry.ag_blocks(agno) {
         "allocation group size"
@@ -108,7 +114,10 @@ impl Ag {
         let used = read_bitmap(media, g, agno)?;
         let map = SlotMap::new(&used, blocks)?;
         if !map.all_taken(0, METADATA_BLOCKS) {
-            return Err(Error::corrupt("allocation group bitmap", g.bitmap_word(agno, 0)));
+            return Err(Error::corrupt(
+                "allocation group bitmap",
+                g.bitmap_word(agno, 0),
+            ));
         }
         let mut chunks = ChunkMap::new()?;
         let mut used_inodes = 0;
@@ -128,8 +137,19 @@ impl Ag {
             }
             let mask = entry.mask.get();
             used_inodes += u64::from(mask.count_ones());
-            let page = if chunks.needs_page() { Some(Page::new()?) } else { None };
-            chunks.push(Chunk { start, used: mask, taken: mask }, page);
+            let page = if chunks.needs_page() {
+                Some(Page::new()?)
+            } else {
+                None
+            };
+            chunks.push(
+                Chunk {
+                    start,
+                    used: mask,
+                    taken: mask,
+                },
+                page,
+            );
         }
         let mut verified = Vec::with_capacity(BITMAP_WORDS)?;
         for _ in 0..BITMAP_WORDS {
@@ -175,7 +195,9 @@ impl Ag {
     pub fn all_used(&self, start: u64, len: u64) -> bool {
         let state = self.state.lock();
         let mut all = true;
-        for_words(start, len, |i, m| all &= state.used.get(i).is_some_and(|w| w & m == m));
+        for_words(start, len, |i, m| {
+            all &= state.used.get(i).is_some_and(|w| w & m == m)
+        });
         all
     }
 
@@ -198,7 +220,11 @@ impl Ag {
             let changed = if set { m & !*w } else { m & *w };
             *w ^= changed;
             let n = u64::from(changed.count_ones());
-            *free = if set { free.saturating_sub(n) } else { free.saturating_add(n) };
+            *free = if set {
+                free.saturating_sub(n)
+            } else {
+                free.saturating_add(n)
+            };
             let address = g.bitmap_word(self.agno, i as u64 * 64);
             media.store_u64(address, *w);
         });
@@ -209,12 +235,23 @@ impl Ag {
     }
 
     /// Applies a record's set or clear of an inode bit; a cleared one can be handed out at once.
-    pub fn apply_inode<M: Media>(&self, media: &M, g: &Geometry, (index, slot): (u32, u32), set: bool, dirty: impl FnOnce()) {
+    pub fn apply_inode<M: Media>(
+        &self,
+        media: &M,
+        g: &Geometry,
+        (index, slot): (u32, u32),
+        set: bool,
+        dirty: impl FnOnce(),
+    ) {
         let mut s = self.state.lock();
         let (changed, mask) = s.chunks.set_used(index, slot, set);
         media.store_u64(g.chunk_entry(self.agno, index) + CHUNK_MASK_OFFSET, mask);
         if changed {
-            s.used_inodes = if set { s.used_inodes.saturating_add(1) } else { s.used_inodes.saturating_sub(1) };
+            s.used_inodes = if set {
+                s.used_inodes.saturating_add(1)
+            } else {
+                s.used_inodes.saturating_sub(1)
+            };
         }
         if !set {
             s.chunks.give(index, slot);

@@ -48,8 +48,10 @@ impl OrphanSlots {
                     }
                 }
             }
-            self.state
-                .set(SpinLock::new(State { taken, hint: 0 }, lock_class!("ochre_orphans"))?);
+            self.state.set(SpinLock::new(
+                State { taken, hint: 0 },
+                lock_class!("ochre_orphans"),
+            )?);
         }
         drop(guard);
         self.state.get().ok_or(Error::NoMemory)

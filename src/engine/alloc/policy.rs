@@ -92,7 +92,13 @@ pub struct Place {
 }
 
 /// Finds and takes a place for data. `base` is the group's first block; `limit` the most blocks that may be taken now.
-pub fn place_data(map: &mut SlotMap, base: Block, r: &AllocRequest, limit: u64, effort: Effort) -> Option<Place> {
+pub fn place_data(
+    map: &mut SlotMap,
+    base: Block,
+    r: &AllocRequest,
+    limit: u64,
+    effort: Effort,
+) -> Option<Place> {
     let max = r.max.min(limit);
     let min = r.min.max(1);
     if max < min {
@@ -168,30 +174,54 @@ fn extend(map: &SlotMap, at: u64, min: u64, max: u64) -> Option<Place> {
 }
 
 /// Behind the file's previous block, in a slot that is shared already.
-fn find_shared_goal(map: &SlotMap, base: Block, r: &AllocRequest, min: u64, max: u64) -> Option<Place> {
+fn find_shared_goal(
+    map: &SlotMap,
+    base: Block,
+    r: &AllocRequest,
+    min: u64,
+    max: u64,
+) -> Option<Place> {
     let at = relative(base, r.goal?)?;
     let slot = at / SLOT_BLOCKS;
     if map.owner(slot) != 0 || !map.is_broken(slot) {
         return None;
     }
     let len = map.run_at(at, max.min(SLOT_BLOCKS - at % SLOT_BLOCKS));
-    (len >= min && len > 0).then_some(Place { start: at, len, window: None })
+    (len >= min && len > 0).then_some(Place {
+        start: at,
+        len,
+        window: None,
+    })
 }
 
 /// In a shared slot: all in one piece if that can be had; with more effort, the longest piece there is.
-fn find_shared(map: &mut SlotMap, r: &AllocRequest, min: u64, max: u64, effort: Effort) -> Option<Place> {
+fn find_shared(
+    map: &mut SlotMap,
+    r: &AllocRequest,
+    min: u64,
+    max: u64,
+    effort: Effort,
+) -> Option<Place> {
     let large = r.max >= WINDOW_FROM || r.file_block.0 >= WINDOW_FROM;
     if r.min >= SLOT_BLOCKS || (large && effort == Effort::Fitting) {
         return None;
     }
     if !large {
         if let Some(start) = map.find_small(max, 1, 0, effort) {
-            return Some(Place { start, len: max, window: None });
+            return Some(Place {
+                start,
+                len: max,
+                window: None,
+            });
         }
     }
     if effort == Effort::Fitting {
         return None;
     }
     let (start, len) = map.find_longest(max, effort)?;
-    (len >= min).then_some(Place { start, len, window: None })
+    (len >= min).then_some(Place {
+        start,
+        len,
+        window: None,
+    })
 }

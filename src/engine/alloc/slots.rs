@@ -87,7 +87,9 @@ impl SlotMap {
     }
 
     fn free_in(&self, slot: u64) -> u64 {
-        self.free_in.get(usize_of(slot)).map_or(0, |n| u64::from(*n))
+        self.free_in
+            .get(usize_of(slot))
+            .map_or(0, |n| u64::from(*n))
     }
 
     /// Whether all 512 blocks are free and nobody owns the slot.
@@ -115,7 +117,9 @@ impl SlotMap {
     /// Whether all of the run is taken.
     pub fn all_taken(&self, start: u64, len: u64) -> bool {
         let mut all = true;
-        for_words(start, len, |i, m| all &= self.taken.get(i).is_some_and(|w| w & m == m));
+        for_words(start, len, |i, m| {
+            all &= self.taken.get(i).is_some_and(|w| w & m == m)
+        });
         all
     }
 
@@ -195,7 +199,13 @@ impl SlotMap {
     }
 
     /// A place for `want` blocks in a shared slot. `kind` chooses the hint: 0 data, 1 metadata.
-    pub fn find_small(&mut self, want: u64, align: u64, kind: usize, effort: Effort) -> Option<u64> {
+    pub fn find_small(
+        &mut self,
+        want: u64,
+        align: u64,
+        kind: usize,
+        effort: Effort,
+    ) -> Option<u64> {
         let hint = self.hints.get(kind).copied().unwrap_or(0);
         let slot = hint / SLOT;
         let end = (slot + 1) * SLOT;
@@ -211,7 +221,11 @@ impl SlotMap {
         }
         // The fullest broken slot that fits; those that are free in too small pieces are passed over, a few times.
         let mut floor = (want, 0);
-        let tries = if effort == Effort::Fitting { 8 } else { AG_SLOTS };
+        let tries = if effort == Effort::Fitting {
+            8
+        } else {
+            AG_SLOTS
+        };
         for _ in 0..tries {
             let mut best: Option<(u64, u64)> = None;
             for s in 0..AG_SLOTS as u64 {
@@ -285,7 +299,9 @@ impl SlotMap {
 
     /// How many whole slots follow from `slot` on, at most `max`.
     pub fn whole_from(&self, slot: u64, max: u64) -> u64 {
-        (slot..slot.saturating_add(max)).take_while(|s| self.whole(*s)).count() as u64
+        (slot..slot.saturating_add(max))
+            .take_while(|s| self.whole(*s))
+            .count() as u64
     }
 
     /// Blocks of a slot that can be handed out.
@@ -323,7 +339,11 @@ mod tests {
         other.take(0, 512);
         other.take(512, 10);
         other.set_owner(1, 77);
-        assert_eq!(other.find_small(4, 1, 0, Effort::Fitting), Some(1024), "an owned slot is left alone");
+        assert_eq!(
+            other.find_small(4, 1, 0, Effort::Fitting),
+            Some(1024),
+            "an owned slot is left alone"
+        );
     }
 
     #[test]

@@ -24,8 +24,10 @@ use crate::platform::Vec;
 
 /// Offset of the header's words of a leaf: `heap_start` and `dead`.
 const SPECIFIC_OFFSET: u64 = 56;
-/// Header words, bitmap and fingerprints as they are read at once, from [`SPECIFIC_OFFSET`].
-const INDEX_BYTES: usize = 8 + SLOTS / 8 + SLOTS;
+/// Header, bitmap and fingerprints as they are read at once.
+const INDEX_BYTES: usize = OFFSETS_OFFSET as usize;
+/// Header and bitmap as they are written at once.
+const HEAD_BYTES: usize = FINGERPRINTS_OFFSET as usize;
 /// Bytes of a leaf.
 const LEAF: usize = 4096;
 
@@ -63,6 +65,8 @@ pub struct Found {
     heap_start: usize,
     dead: usize,
     bitmap: [u64; 2],
+    /// Header and bitmap.
+    head: [u8; HEAD_BYTES],
     /// The first free slot; [`SLOTS`]: none.
     free: usize,
     /// The word of fingerprints that the first free slot is in.
@@ -132,22 +136,31 @@ fn offset_of<R: Reader>(reader: &R, leaf: Block, slot: usize, heap_start: usize)
 /// Searches a leaf for a name.
 pub fn find<R: Reader>(reader: &R, leaf: Block, hash: u64, name: &[u8]) -> Result<Found> {
     let mut index = [0u8; INDEX_BYTES];
-    reader.bytes(leaf.address() + SPECIFIC_OFFSET, &mut index)?;
-    let (heap_start, dead) = specific(leaf, word_in(&index, 0))?;
-    let bitmap = [word_in(&index, 8), word_in(&index, 16)];
+    reader.bytes(leaf.address(), &mut index)?;
+    let (heap_start, dead) = specific(leaf, word_in(&index, usize_of(SPECIFIC_OFFSET)))?;
+    let at = usize_of(BITMAP_OFFSET);
+    let bitmap = [word_in(&index, at), word_in(&index, at + 8)];
+    let mut head = [0; HEAD_BYTES];
+    let (first, prints) = index.split_at(HEAD_BYTES);
+    head.copy_from_slice(first);
     let mut found = Found {
         entry: None,
         collision: 0,
         heap_start,
         dead,
         bitmap,
+        head,
         free: SLOTS,
         free_word: 0,
     };
     let pattern = u64::from(fingerprint(hash)) * ONES;
-    for (number, chunk) in index.get(24..).unwrap_or(&[]).chunks_exact(8).enumerate() {
-        let word = word_in(chunk, 0);
-        let live = (bitmap.get(number / 8).copied().unwrap_or(0) >> ((number % 8) * 8)) & 0xff;
+    let (low, high) = (bitmap[0].to_le_bytes(), bitmap[1].to_le_bytes());
+    let lives = low.iter().chain(&high);
+    for (number, (chunk, &live)) in prints.chunks_exact(8).zip(lives).enumerate() {
+        if live == 0 && found.free != SLOTS {
+            continue;
+        }
+        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
         if live != 0xff && found.free == SLOTS {
             found.free = number * 8 + (!live).trailing_zeros() as usize;
             found.free_word = word;
@@ -290,24 +303,28 @@ pub fn insert<M: Media>(
     if let Some(word) = bitmap.get_mut(slot / 64) {
         *word |= 1 << (slot % 64);
     }
-    store_index(tx, leaf, heap_start - size, dead, &bitmap)?;
-    btree::set_count(tx, tree, leaf, 0, count + 1)?;
+    let mut head = found.head;
+    btree::put_count(tree, 0, count + 1, &mut head);
+    store_head(tx, leaf, &mut head, heap_start - size, dead, &bitmap)?;
     Ok(true)
 }
 
-/// Writes the specific word and the bitmap, which are neighbours.
-fn store_index<M: Media>(
+/// Writes header and bitmap in one piece. The checksum's word is among them: the record then needs no entry for it.
+fn store_head<M: Media>(
     tx: &mut Transaction<'_, M>,
     leaf: Block,
+    head: &mut [u8; HEAD_BYTES],
     heap_start: usize,
     dead: usize,
     bitmap: &[u64; 2],
 ) -> Result {
-    let mut bytes = [0u8; 24];
-    bytes[..8].copy_from_slice(&specific_word(heap_start, dead).to_le_bytes());
-    bytes[8..16].copy_from_slice(&bitmap[0].to_le_bytes());
-    bytes[16..].copy_from_slice(&bitmap[1].to_le_bytes());
-    btree::update(tx, leaf, SPECIFIC_OFFSET, &bytes)
+    let words = [specific_word(heap_start, dead), bitmap[0], bitmap[1]];
+    if let Some(places) = head.get_mut(usize_of(SPECIFIC_OFFSET)..) {
+        for (place, word) in places.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    btree::update(tx, leaf, 0, head)
 }
 
 /// Removes an entry from a leaf that holds others too.
@@ -330,8 +347,9 @@ pub fn remove<M: Media>(
     if let Some(word) = bitmap.get_mut(entry.slot / 64) {
         *word &= !(1 << (entry.slot % 64));
     }
-    store_index(tx, leaf, heap_start, dead, &bitmap)?;
-    btree::set_count(tx, tree, leaf, 0, count.saturating_sub(1))
+    let mut head = found.head;
+    btree::put_count(tree, 0, count.saturating_sub(1), &mut head);
+    store_head(tx, leaf, &mut head, heap_start, dead, &bitmap)
 }
 
 /// Lets an entry lead elsewhere.
@@ -379,8 +397,21 @@ pub fn order(bytes: &[u8], leaf: Block, key: u64, into: &mut Vec<(u64, u16)>) ->
             into.push((found, offset))?;
         }
     }
-    into.sort_unstable();
+    sort(into);
     Ok(())
+}
+
+/// Sorts by Shell's method: at most [`SLOTS`] items, and no recursion, which the library's sort has.
+fn sort(list: &mut [(u64, u16)]) {
+    for gap in [57, 23, 10, 4, 1] {
+        for end in gap..list.len() {
+            let mut at = end;
+            while at >= gap && list.get(at - gap) > list.get(at) {
+                list.swap(at - gap, at);
+                at -= gap;
+            }
+        }
+    }
 }
 
 /// Fills a leaf in memory with entries of another (or of its own old content); returns the start of its heap.
@@ -533,7 +564,9 @@ mod tests {
         let mut found = Vec::new();
         order(&new, Block(9), 0, &mut found).expect("order");
         assert_eq!(found.len(), 30);
-        assert!(found.iter().all(|&(_, offset)| usize::from(offset) >= heap_start));
+        assert!(found
+            .iter()
+            .all(|&(_, offset)| usize::from(offset) >= heap_start));
         for (n, &(key, offset)) in found.iter().enumerate() {
             let (name, target) = entry_at(&new, usize::from(offset)).expect("entry");
             assert_eq!(key, key_of((n as u64 + 10) * 3));

@@ -11,25 +11,26 @@
 //! full filesystem the punch would fail for want of the space that it is about to give. The transaction of a removal or of
 //! a conversion therefore may take the last blocks of a group, which no other may.
 
-use super::{replace, seek, Cursor};
-use crate::engine::btree::Reader;
+use super::{goes_on, replace, seek, SIZE};
 use crate::engine::error::{Error, Result};
-use crate::engine::format::extent::{Extent, MAX_LEN};
+use crate::engine::format::extent::{DiskExtent, Extent, MAX_LEN};
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::media::Media;
 use crate::engine::transaction::{Class, Transaction};
 use crate::engine::types::{Block, FileBlock, Run};
+use crate::platform::Vec;
 use zerocopy::little_endian::U64;
+use zerocopy::FromBytes;
 
 /// Words of a record that a step of [`remove`] may take: the frees of a leaf's extents, the leaf's tail, an index node.
 const ROOM: usize = 2500;
 
-/// Whether `b` goes on where `a` ends, in the file and on the medium, in the same state.
+/// Extents of a leaf that may be moved for a merge.
+const NEAR: usize = 8;
+
+/// Whether `b` goes on where `a` ends and one extent can be both: in the file and on the medium, in the same state.
 fn joins(a: &Extent, b: &Extent) -> bool {
-    a.file_end() == b.file_block
-        && a.end() == b.block
-        && a.unwritten == b.unwritten
-        && a.len.saturating_add(b.len) <= MAX_LEN
+    goes_on(a, b) && a.len.saturating_add(b.len) <= MAX_LEN
 }
 
 /// The extents of a few neighbours being edited, in order, merged where they join.
@@ -128,7 +129,10 @@ pub fn insert<M: Media>(
             if part.file_end() > next.file_block {
                 return Err(Error::Again);
             }
-            if joins(&part, &next) {
+            // Merging with both sides moves all that follows in the leaf; if that is much, it can wait until the leaf is
+            // full. Lookups do not mind.
+            let near = cursor.count - cursor.index <= NEAR || from == cursor.index;
+            if near && joins(&part, &next) {
                 let before = pieces.len;
                 pieces.push(next)?;
                 if pieces.len == before {
@@ -215,12 +219,24 @@ pub fn remove<M: Media>(
     let mut end = end.min(FileBlock::END).0;
     let start = start.0;
     let mut left = budget;
+    let mut bytes = Vec::new();
     while start < end {
         if left == 0 || tx.room() < ROOM {
             return Ok(FileBlock(end));
         }
         let cursor = seek(tx, record, FileBlock(end - 1))?;
-        let (from, to) = overlapping(tx, record, &cursor, start, left)?;
+        let to = cursor.index;
+        // Only one extent is concerned when the last one reaches over the start; the others need not be read then.
+        let mut from = to.saturating_sub(1);
+        let single = to > 0 && {
+            let last = cursor.get(tx, record, from)?;
+            last.file_block.0 <= start && last.file_end().0 > start
+        };
+        bytes.clear();
+        if !single {
+            cursor.load(tx, record, to, &mut bytes)?;
+            from = overlapping(&bytes, record, start, left)?;
+        }
         if from == to {
             // Nothing of this leaf; the one before it ends at this leaf's floor.
             end = cursor.floor.min(end - 1).max(start);
@@ -243,9 +259,9 @@ pub fn remove<M: Media>(
             }
             continue;
         }
-        let mut run: Option<Extent> = None;
-        for index in from..to {
-            let piece = cut(&cursor.get(tx, record, index)?, start, end);
+        let mut run: Option<Extent> = single.then(|| cut(&first, start, end));
+        for disk in bytes.chunks_exact(SIZE).skip(from) {
+            let piece = cut(&parse(disk, record)?, start, end);
             match &mut run {
                 Some(run) if run.end() == piece.block => run.len += piece.len,
                 _ => {
@@ -266,23 +282,24 @@ pub fn remove<M: Media>(
     Ok(FileBlock(start))
 }
 
-/// The extents of the leaf, before the cursor, that reach beyond `start`; at most `most` of the last ones.
-fn overlapping<R: Reader>(
-    reader: &R,
-    record: &InodeRecord,
-    cursor: &Cursor,
-    start: u64,
-    most: usize,
-) -> Result<(usize, usize)> {
-    let to = cursor.index;
-    let mut from = to;
-    while from > 0 && to - from < most {
-        if cursor.get(reader, record, from - 1)?.file_end().0 <= start {
+/// An extent from a leaf's bytes, checked for sense.
+fn parse(disk: &[u8], record: &InodeRecord) -> Result<Extent> {
+    match DiskExtent::read_from_bytes(disk).map(|disk| Extent::from_disk(&disk)) {
+        Ok(extent) if extent.len != 0 && extent.block != Block::NONE => Ok(extent),
+        _ => Err(Error::corrupt("extent of an inode", record.ino.get())),
+    }
+}
+
+/// The first of the last `most` of these extents that reach beyond `start`; their number if none does.
+fn overlapping(bytes: &[u8], record: &InodeRecord, start: u64, most: usize) -> Result<usize> {
+    let mut from = bytes.len() / SIZE;
+    for disk in bytes.chunks_exact(SIZE).rev().take(most) {
+        if parse(disk, record)?.file_end().0 <= start {
             break;
         }
         from -= 1;
     }
-    Ok((from, to))
+    Ok(from)
 }
 
 /// Frees the blocks of an extent that is leaving the file.

@@ -9,12 +9,12 @@
 //! this inode's times: a crash after the store would let recovery put the older time back, and a backup program that had
 //! seen the newer one would never look at the file again.
 
+use crate::engine::alloc::policy::Purpose;
 use crate::engine::error::{Error, Result};
 use crate::engine::filesystem::Filesystem;
 use crate::engine::format::inode::TIMES_OFFSET;
 use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
-use crate::engine::alloc::policy::Purpose;
 use crate::engine::types::{FileKind, Timestamp};
 use zerocopy::little_endian::{U16, U32};
 

@@ -12,6 +12,7 @@
 //! before the first byte of the record that gives the block to the file: else a crash could leave a file whose new block
 //! holds what its last owner wrote there. Every transaction here that makes blocks readable says `publishes_data`.
 
+use crate::engine::alloc::policy::Purpose;
 use crate::engine::alloc::AllocRequest;
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::{self, edit};
@@ -21,7 +22,6 @@ use crate::engine::format::extent::{Extent, MAX_LEN};
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
-use crate::engine::alloc::policy::Purpose;
 use crate::engine::types::{
     Block, FileBlock, FileKind, Run, BLOCK_SIZE, MAX_FILE_SIZE, SLOT_BLOCKS,
 };
@@ -300,7 +300,8 @@ impl<M: Media> Filesystem<M> {
             want == 1 || (mapping.len == want && self.is_aligned(block))
         };
         let core = inode.read();
-        let found = extent::lookup(self.volume(), &core.record, start, want)?;
+        let (found, previous) = extent::find(self.volume(), &core.record, start, want)?;
+        let version = core.version;
         drop(core);
         if let MappingState::Written(block) = found.state {
             return if fits(&found, block) {
@@ -321,8 +322,13 @@ impl<M: Media> Filesystem<M> {
             len: want,
             state: MappingState::Written(block),
         };
-        self.change(inode, purpose, |tx, record| {
-            let (now, previous) = extent::find(tx, record, start, want)?;
+        self.change_core(inode, purpose, |tx, core| {
+            let (now, previous) = if core.version == version {
+                (found, previous)
+            } else {
+                extent::find(tx, &core.record, start, want)?
+            };
+            let record = core.draft();
             if now.state != found.state || (want > 1 && now.len != want) {
                 return match now.state {
                     MappingState::Written(block) if want == 1 => Ok(written(block)),

@@ -8,6 +8,7 @@
 //! inode on it that still has its name may be opened before its turn comes, with old blocks beyond its size; a write that
 //! extended the file would lay them bare. So [`Filesystem::iget`] finishes such a truncate before anyone sees the inode.
 
+use crate::engine::alloc::policy::Purpose;
 use crate::engine::alloc::Window;
 use crate::engine::directory::NameHash;
 use crate::engine::error::{Error, Result};
@@ -22,7 +23,6 @@ use crate::engine::media::Media;
 use crate::engine::orphan::{self, Found};
 use crate::engine::superblock;
 use crate::engine::symlink;
-use crate::engine::alloc::policy::Purpose;
 use crate::engine::types::{u64_of, FileBlock, Generation, Ino};
 use crate::engine::verify;
 use crate::engine::volume::Volume;
@@ -31,7 +31,7 @@ use crate::platform::yield_now;
 use zerocopy::FromBytes;
 
 /// Extents that one transaction of an eviction takes out at most.
-const EVICT_BUDGET: usize = 2048;
+const EVICT_BUDGET: usize = 640;
 
 /// How to mount.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,8 +89,6 @@ pub struct Stats {
     pub orphans: u64,
     /// Transactions committed since mount.
     pub commits: u64,
-    /// Checkpoints taken since mount.
-    pub checkpoints: u64,
 }
 
 impl<M: Media> Filesystem<M> {
@@ -116,12 +114,14 @@ impl<M: Media> Filesystem<M> {
         let volume = Volume::open(media, options.read_only)?;
         let found = Found::load(&volume)?;
         let orphans_at_mount = u64_of(found.count());
+        let first_seq = volume.next_seq().0;
         let name_hash = NameHash::new(volume.info().hash_key);
         Ok(Self {
             volume,
             found,
             name_hash,
             orphans_at_mount,
+            first_seq,
             next_group: AtomicU32::new(0),
         })
     }
@@ -146,6 +146,7 @@ impl<M: Media> Filesystem<M> {
         if self.read_only_error() {
             return Err(Error::ReadOnly);
         }
+        self.volume().check_writable()?;
         self.note(self.volume().mark_dirty())?;
         self.volume().set_read_only(false);
         Ok(())
@@ -159,12 +160,12 @@ impl<M: Media> Filesystem<M> {
                 // Chunks are made of free blocks as they are wanted.
                 let possible = usage.free / CHUNK_BLOCKS * u64::from(CHUNK_INODES);
                 Statfs {
-                blocks: usage.blocks,
-                free: usage.free,
-                available: usage.free.saturating_sub(usage.reserve),
-                inodes: usage.used_inodes.saturating_add(possible),
-                free_inodes: possible,
-                uuid,
+                    blocks: usage.blocks,
+                    free: usage.free,
+                    available: usage.free.saturating_sub(usage.reserve),
+                    inodes: usage.used_inodes.saturating_add(possible),
+                    free_inodes: possible,
+                    uuid,
                 }
             }
             // A group that cannot be read was reported; a caller who only asks for space gets none.
@@ -178,8 +179,10 @@ impl<M: Media> Filesystem<M> {
     /// Counters.
     pub fn stats(&self) -> Stats {
         Stats {
+            replayed: self.volume().recovered().replayed,
+            replayed: self.volume().recovered().replayed,
             orphans: self.orphans_at_mount,
-            ..Stats::default()
+            commits: self.volume().next_seq().0.saturating_sub(self.first_seq),
         }
     }
 

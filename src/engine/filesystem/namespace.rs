@@ -12,6 +12,7 @@
 //! an orphan. In two transactions, a crash between them would leave an inode with a link count of 1 and no name: its
 //! blocks would be lost until somebody ran a check. All of it, the orphan table's word included, is one record.
 
+use crate::engine::alloc::policy::Purpose;
 use crate::engine::directory::{self, Target};
 use crate::engine::error::{Error, Result};
 use crate::engine::filesystem::{Filesystem, Locked};
@@ -22,7 +23,6 @@ use crate::engine::inode::{add_links, create_record, set_changed, Inode};
 use crate::engine::media::Media;
 use crate::engine::orphan;
 use crate::engine::symlink;
-use crate::engine::alloc::policy::Purpose;
 use crate::engine::transaction::Transaction;
 use crate::engine::types::{Block, FileKind, Ino, Timestamp};
 use crate::platform::Vec;

@@ -12,6 +12,7 @@
 //! two would leave the old size with a hole of zeros in data that was never given up. And it is zeroed *before* any
 //! extension is durable, since a mapping may have stored there, or an extension would lay that bare.
 
+use crate::engine::alloc::policy::Purpose;
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::edit;
 use crate::engine::filesystem::attributes::Times;
@@ -20,13 +21,12 @@ use crate::engine::filesystem::Filesystem;
 use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
 use crate::engine::orphan;
-use crate::engine::alloc::policy::Purpose;
 use crate::engine::types::{FileBlock, BLOCK_SIZE, MAX_FILE_SIZE};
 use crate::platform::yield_now;
 use zerocopy::little_endian::U64;
 
 /// Extents that one transaction takes out at most.
-const REMOVAL_BUDGET: usize = 2048;
+const REMOVAL_BUDGET: usize = 640;
 /// Bytes are changed in words of this size.
 const WORD: u64 = 8;
 

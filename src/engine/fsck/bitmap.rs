@@ -3,7 +3,7 @@
 //! One bit a block of the device: the check's memory.
 
 use crate::engine::error::Result;
-use crate::engine::types::{Block, u64_of, usize_of};
+use crate::engine::types::{u64_of, usize_of, Block};
 use crate::platform::Vec;
 
 /// Bits 0 to `len`, all clear at first. Bits outside are never set.
@@ -77,7 +77,10 @@ impl Bitmap {
     /// How many bits are set.
     #[cfg(test)]
     pub(super) fn count(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+        self.words
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum()
     }
 
     /// Bytes of memory.

@@ -6,7 +6,7 @@ use crate::engine::error::Result;
 use crate::engine::format::inode::{InodeRecord, ROOT_DIRECTORY};
 use crate::engine::format::node::{DIRECTORY_INDEX_MAGIC, DIRECTORY_LEAF_MAGIC};
 use crate::engine::media::Media;
-use crate::engine::types::{BLOCK_SIZE, Ino, u32_of, u64_of};
+use crate::engine::types::{u32_of, u64_of, Ino, BLOCK_SIZE};
 use crate::platform::yield_now;
 
 use super::table::{KNOWN, USED};
@@ -26,7 +26,9 @@ impl<M: Media> Check<'_, M> {
             self.observer.progress(Stage::Directories, done, total);
             yield_now();
             done += 1;
-            let Some(record) = self.record(index) else { continue };
+            let Some(record) = self.record(index) else {
+                continue;
+            };
             if record.root == ROOT_DIRECTORY {
                 self.directory(index, &record)?;
             }
@@ -39,7 +41,10 @@ impl<M: Media> Check<'_, M> {
         let ino = self.table.ino(index);
         let owner = Owner::of(ino, record);
         let mut names = 0;
-        let kind = Kind { index: DIRECTORY_INDEX_MAGIC, leaf: DIRECTORY_LEAF_MAGIC };
+        let kind = Kind {
+            index: DIRECTORY_INDEX_MAGIC,
+            leaf: DIRECTORY_LEAF_MAGIC,
+        };
         let counted = self.walk(&owner, &kind, &mut |check, leaf| {
             names += check.directory_leaf(index, ino, leaf);
             Ok(())
@@ -58,7 +63,9 @@ impl<M: Media> Check<'_, M> {
 
     /// Counts a name in the directory at index `dir` that leads to the inode at index `target`.
     pub(super) fn link_found(&mut self, dir: usize, target: usize, ino: Ino) {
-        let Some(entry) = self.table.get_mut(target) else { return };
+        let Some(entry) = self.table.get_mut(target) else {
+            return;
+        };
         if !entry.is_directory() {
             entry.found = entry.found.saturating_add(1);
             return;

@@ -9,7 +9,7 @@ use crate::engine::format::extent::{DiskExtent, Extent, LEAF_CAPACITY};
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::format::node::{EXTENT_INDEX_MAGIC, EXTENT_LEAF_MAGIC, HEADER_SIZE};
 use crate::engine::media::Media;
-use crate::engine::types::{FileBlock, Ino, usize_of};
+use crate::engine::types::{usize_of, FileBlock, Ino};
 
 use super::tree::{Kind, Owner};
 use super::{Check, Issue, NodeFault};
@@ -30,7 +30,11 @@ impl<M: Media> Check<'_, M> {
     /// Checks the extents in a record; returns their blocks.
     pub(super) fn inline_extents(&mut self, ino: Ino, record: &InodeRecord) -> u64 {
         let mut sequence = Sequence::default();
-        for disk in record.inline.chunks_exact(16).take(usize::from(record.count)) {
+        for disk in record
+            .inline
+            .chunks_exact(16)
+            .take(usize::from(record.count))
+        {
             if let Ok(disk) = DiskExtent::read_from_bytes(disk) {
                 self.extent(ino, &mut sequence, &Extent::from_disk(&disk));
             }
@@ -43,19 +47,32 @@ impl<M: Media> Check<'_, M> {
     pub(super) fn extent_tree(&mut self, ino: Ino, record: &InodeRecord) -> Result<u64> {
         let mut sequence = Sequence::default();
         let owner = Owner::of(ino, record);
-        let kind = Kind { index: EXTENT_INDEX_MAGIC, leaf: EXTENT_LEAF_MAGIC };
+        let kind = Kind {
+            index: EXTENT_INDEX_MAGIC,
+            leaf: EXTENT_LEAF_MAGIC,
+        };
         let nodes = self.walk(&owner, &kind, &mut |check, leaf| {
             if leaf.count == 0 || leaf.count > LEAF_CAPACITY {
-                check.report(Issue::Node { ino, block: leaf.block, fault: NodeFault::Count });
+                check.report(Issue::Node {
+                    ino,
+                    block: leaf.block,
+                    fault: NodeFault::Count,
+                });
             }
             let body = leaf.bytes.get(usize_of(HEADER_SIZE)..).unwrap_or_default();
             for disk in body.chunks_exact(16).take(leaf.count) {
-                let Ok(disk) = DiskExtent::read_from_bytes(disk) else { continue };
+                let Ok(disk) = DiskExtent::read_from_bytes(disk) else {
+                    continue;
+                };
                 let extent = Extent::from_disk(&disk);
                 let at = extent.file_block.0;
                 // No extent straddles a bound, or a lookup beyond it would miss its tail.
                 if at < leaf.low || extent.file_end().0 > leaf.high {
-                    check.report(Issue::Node { ino, block: leaf.block, fault: NodeFault::Range });
+                    check.report(Issue::Node {
+                        ino,
+                        block: leaf.block,
+                        fault: NodeFault::Range,
+                    });
                 }
                 check.extent(ino, &mut sequence, &extent);
             }
@@ -81,7 +98,11 @@ impl<M: Media> Check<'_, M> {
         sequence.start = file_block;
         sequence.end = sequence.end.max(extent.file_end());
         if !self.shape.is_data(extent.block, extent.len) {
-            self.report(Issue::ExtentBounds { ino, file_block, block: extent.block });
+            self.report(Issue::ExtentBounds {
+                ino,
+                file_block,
+                block: extent.block,
+            });
             return;
         }
         sequence.blocks = sequence.blocks.saturating_add(extent.len);

@@ -7,11 +7,11 @@ use zerocopy::FromBytes;
 use crate::engine::checksum::Domain;
 use crate::engine::error::Result;
 use crate::engine::format::ag::{
-    AgHeader, CHECKED, CHUNK_BLOCKS, CHUNK_MAP_BLOCK, CHUNKS_OFFSET, ChunkEntry, MAGIC, MAX_CHUNKS,
+    AgHeader, ChunkEntry, CHECKED, CHUNKS_OFFSET, CHUNK_BLOCKS, CHUNK_MAP_BLOCK, MAGIC, MAX_CHUNKS,
     METADATA_BLOCKS,
 };
 use crate::engine::media::Media;
-use crate::engine::types::{BLOCK_SIZE, Block, Ino, u32_of};
+use crate::engine::types::{u32_of, Block, Ino, BLOCK_SIZE};
 
 use super::{Check, Issue, Stage};
 
@@ -23,14 +23,17 @@ impl<M: Media> Check<'_, M> {
     pub(super) fn groups(&mut self) -> Result {
         let count = self.shape.ag_count;
         for ag in 0..count {
-            self.observer.progress(Stage::Groups, u64::from(ag), u64::from(count));
+            self.observer
+                .progress(Stage::Groups, u64::from(ag), u64::from(count));
             self.summary.blocks += self.shape.ag_len(ag);
-            self.claimed.set_run(Block(self.shape.ag_first(ag)), METADATA_BLOCKS);
+            self.claimed
+                .set_run(Block(self.shape.ag_first(ag)), METADATA_BLOCKS);
             self.table.start_group()?;
             let chunks = self.group_header(ag);
             self.chunk_map(ag, chunks)?;
         }
-        self.observer.progress(Stage::Groups, u64::from(count), u64::from(count));
+        self.observer
+            .progress(Stage::Groups, u64::from(count), u64::from(count));
         Ok(())
     }
 
@@ -39,11 +42,19 @@ impl<M: Media> Check<'_, M> {
         let first = self.shape.ag_first(ag);
         let mut bytes = [0u8; 88];
         if self.media.read(Block(first).address(), &mut bytes).is_err() {
-            self.report(Issue::GroupHeader { ag, fault: "cannot be read" });
+            self.report(Issue::GroupHeader {
+                ag,
+                fault: "cannot be read",
+            });
             return 0;
         }
-        let Ok(header) = AgHeader::read_from_bytes(&bytes) else { return 0 };
-        let sum = self.shape.keys.object(Domain::AgHeader, &bytes[..CHECKED], 8);
+        let Ok(header) = AgHeader::read_from_bytes(&bytes) else {
+            return 0;
+        };
+        let sum = self
+            .shape
+            .keys
+            .object(Domain::AgHeader, &bytes[..CHECKED], 8);
         let fault = if header.magic.get() != MAGIC {
             "wrong magic number"
         } else if header.checksum.get() != sum {
@@ -60,7 +71,10 @@ impl<M: Media> Check<'_, M> {
         if !fault.is_empty() {
             self.report(Issue::GroupHeader { ag, fault });
         }
-        let chunks = self.media.read_u64(Block(first).address() + CHUNKS_OFFSET).unwrap_or(0);
+        let chunks = self
+            .media
+            .read_u64(Block(first).address() + CHUNKS_OFFSET)
+            .unwrap_or(0);
         if chunks > u64::from(MAX_CHUNKS) {
             self.report(Issue::GroupChunks { ag, chunks });
             return 0;
@@ -83,7 +97,11 @@ impl<M: Media> Check<'_, M> {
                     Ok(entry) if readable => self.chunk(ag, next, &entry)?,
                     _ => {
                         let fault = "cannot be read";
-                        self.report(Issue::ChunkEntry { ag, chunk: next, fault });
+                        self.report(Issue::ChunkEntry {
+                            ag,
+                            chunk: next,
+                            fault,
+                        });
                         self.table.add_chunk(ag, next, 0, 0)?;
                     }
                 }
@@ -116,7 +134,11 @@ impl<M: Media> Check<'_, M> {
             self.report(Issue::InodeZeroFree);
         }
         // Number 0 is in use for ever, and is no inode.
-        let mask = if ag == 0 && chunk == 0 { mask & !1 } else { mask };
+        let mask = if ag == 0 && chunk == 0 {
+            mask & !1
+        } else {
+            mask
+        };
         self.table.add_chunk(ag, chunk, block.0, mask)
     }
 }

@@ -6,13 +6,13 @@ use zerocopy::FromBytes;
 
 use crate::engine::error::Result;
 use crate::engine::format::inode::{
-    INLINE_EXTENTS, INLINE_SIZE, InodeRecord, MAGIC, RECORD_SIZE, ROOT_DIRECTORY, ROOT_EXTENT_TREE,
+    InodeRecord, INLINE_EXTENTS, INLINE_SIZE, MAGIC, RECORD_SIZE, ROOT_DIRECTORY, ROOT_EXTENT_TREE,
     ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK, ROOT_NONE, ROOT_SYMLINK_BLOCKS,
 };
 use crate::engine::media::Media;
-use crate::engine::types::{BLOCK_SIZE, FileKind, Ino, MAX_FILE_SIZE, u64_of, usize_of};
+use crate::engine::types::{u64_of, usize_of, FileKind, Ino, BLOCK_SIZE, MAX_FILE_SIZE};
 use crate::engine::verify;
-use crate::platform::{Vec, yield_now};
+use crate::platform::{yield_now, Vec};
 
 use super::table::{CLAIMS_ORPHAN, KNOWN};
 use super::{Check, Issue, Stage};
@@ -27,9 +27,12 @@ impl<M: Media> Check<'_, M> {
         bytes.resize(usize_of(CHUNK_SIZE), 0)?;
         let chunks = self.table.chunks();
         for chunk in 0..chunks {
-            self.observer.progress(Stage::Inodes, u64_of(chunk), u64_of(chunks));
+            self.observer
+                .progress(Stage::Inodes, u64_of(chunk), u64_of(chunks));
             yield_now();
-            let Some((block, mask, first)) = self.table.chunk(chunk) else { continue };
+            let Some((block, mask, first)) = self.table.chunk(chunk) else {
+                continue;
+            };
             if mask == 0 {
                 continue;
             }
@@ -42,7 +45,9 @@ impl<M: Media> Check<'_, M> {
                 let ino = Ino(first.0 + slot);
                 let from = usize_of(slot * RECORD_SIZE);
                 let to = usize_of((slot + 1) * RECORD_SIZE);
-                let Some(record) = bytes.get_mut(from..to) else { continue };
+                let Some(record) = bytes.get_mut(from..to) else {
+                    continue;
+                };
                 let at = address + slot * RECORD_SIZE;
                 let readable = whole || (block != 0 && self.media.read(at, record).is_ok());
                 self.summary.inodes += 1;
@@ -52,14 +57,17 @@ impl<M: Media> Check<'_, M> {
                 }
             }
         }
-        self.observer.progress(Stage::Inodes, u64_of(chunks), u64_of(chunks));
+        self.observer
+            .progress(Stage::Inodes, u64_of(chunks), u64_of(chunks));
         Ok(())
     }
 
     /// Reads a record again that passed before.
     pub(super) fn record(&self, index: usize) -> Option<InodeRecord> {
         let mut bytes = [0u8; RECORD_SIZE as usize];
-        self.media.read(self.table.address(index)?, &mut bytes).ok()?;
+        self.media
+            .read(self.table.address(index)?, &mut bytes)
+            .ok()?;
         InodeRecord::read_from_bytes(&bytes).ok()
     }
 
@@ -75,14 +83,24 @@ impl<M: Media> Check<'_, M> {
                 return Ok(());
             }
         } else if record.ino.get() != ino.0 {
-            self.report(Issue::InodeNumber { ino, found: record.ino.get() });
+            self.report(Issue::InodeNumber {
+                ino,
+                found: record.ino.get(),
+            });
             return Ok(());
         }
         let Some(kind) = FileKind::from_mode(record.mode.get()) else {
-            self.report(Issue::InodeMode { ino, mode: record.mode.get() });
+            self.report(Issue::InodeMode {
+                ino,
+                mode: record.mode.get(),
+            });
             return Ok(());
         };
-        if let Some(entry) = self.table.index(ino).and_then(|index| self.table.get_mut(index)) {
+        if let Some(entry) = self
+            .table
+            .index(ino)
+            .and_then(|index| self.table.get_mut(index))
+        {
             entry.flags |= KNOWN;
             entry.kind = kind.to_disk();
             entry.stored = record.nlink.get();
@@ -91,11 +109,17 @@ impl<M: Media> Check<'_, M> {
             }
         }
         if record.xattr_block.get() != 0 {
-            self.report(Issue::InodeField { ino, field: "block of extended attributes" });
+            self.report(Issue::InodeField {
+                ino,
+                field: "block of extended attributes",
+            });
         }
         let is_device = matches!(kind, FileKind::CharDevice | FileKind::BlockDevice);
         if record.rdev.get() != 0 && !is_device {
-            self.report(Issue::InodeField { ino, field: "device number" });
+            self.report(Issue::InodeField {
+                ino,
+                field: "device number",
+            });
         }
         let counted = match kind {
             FileKind::Regular => self.regular(ino, record)?,
@@ -103,17 +127,26 @@ impl<M: Media> Check<'_, M> {
             FileKind::Directory => {
                 self.summary.directories += 1;
                 if record.root != ROOT_DIRECTORY {
-                    self.report(Issue::InodeRoot { ino, root: record.root });
+                    self.report(Issue::InodeRoot {
+                        ino,
+                        root: record.root,
+                    });
                 }
                 // Its blocks are counted when its names are read.
                 return Ok(());
             }
             _ => {
                 if record.root != ROOT_NONE {
-                    self.report(Issue::InodeRoot { ino, root: record.root });
+                    self.report(Issue::InodeRoot {
+                        ino,
+                        root: record.root,
+                    });
                 }
                 if record.size.get() != 0 {
-                    self.report(Issue::InodeSize { ino, size: record.size.get() });
+                    self.report(Issue::InodeSize {
+                        ino,
+                        size: record.size.get(),
+                    });
                 }
                 0
             }
@@ -126,14 +159,21 @@ impl<M: Media> Check<'_, M> {
     pub(super) fn block_count(&mut self, ino: Ino, record: &InodeRecord, counted: u64) {
         let stored = record.blocks.get();
         if stored != counted {
-            self.report(Issue::InodeBlocks { ino, stored, counted });
+            self.report(Issue::InodeBlocks {
+                ino,
+                stored,
+                counted,
+            });
         }
     }
 
     fn regular(&mut self, ino: Ino, record: &InodeRecord) -> Result<u64> {
         self.summary.files += 1;
         if record.size.get() > MAX_FILE_SIZE {
-            self.report(Issue::InodeSize { ino, size: record.size.get() });
+            self.report(Issue::InodeSize {
+                ino,
+                size: record.size.get(),
+            });
         }
         match record.root {
             ROOT_INLINE_EXTENTS if usize::from(record.count) <= INLINE_EXTENTS => {

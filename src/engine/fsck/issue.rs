@@ -103,7 +103,10 @@ impl EntryFault {
 }
 
 /// One inconsistency and its place.
-#[expect(missing_docs, reason = "the fields are what the variants' own lines speak of")]
+#[expect(
+    missing_docs,
+    reason = "the fields are what the variants' own lines speak of"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
     /// A superblock cannot be used.
@@ -127,7 +130,11 @@ pub enum Issue {
     /// More inode chunks than a group can have.
     GroupChunks { ag: u32, chunks: u64 },
     /// An entry of the chunk map is damaged.
-    ChunkEntry { ag: u32, chunk: u32, fault: &'static str },
+    ChunkEntry {
+        ag: u32,
+        chunk: u32,
+        fault: &'static str,
+    },
     /// Blocks that are marked as used and that nothing uses.
     BlocksLeaked { start: Block, len: u64 },
     /// Blocks in use that are marked as free.
@@ -163,7 +170,11 @@ pub enum Issue {
     /// There is no root directory.
     RootMissing,
     /// A block of an inode's tree, or of a symbolic link, is damaged.
-    Node { ino: Ino, block: Block, fault: NodeFault },
+    Node {
+        ino: Ino,
+        block: Block,
+        fault: NodeFault,
+    },
     /// A pointer to a block leads outside the data of all groups.
     Pointer { ino: Ino, block: Block },
     /// A tree is higher than any can be, or has no root.
@@ -175,9 +186,18 @@ pub enum Issue {
     /// An extent starts within the one in front of it.
     ExtentOverlap { ino: Ino, file_block: FileBlock },
     /// An extent's blocks lie outside the data of one group.
-    ExtentBounds { ino: Ino, file_block: FileBlock, block: Block },
+    ExtentBounds {
+        ino: Ino,
+        file_block: FileBlock,
+        block: Block,
+    },
     /// A name in a directory is damaged. `slot` is its place in the leaf.
-    Entry { dir: Ino, block: Block, slot: u32, fault: EntryFault },
+    Entry {
+        dir: Ino,
+        block: Block,
+        slot: u32,
+        fault: EntryFault,
+    },
     /// The leaf's account of its heap is wrong.
     DirectoryHeap { dir: Ino, block: Block },
     /// The directory's record names another parent than the one that holds it.
@@ -269,20 +289,37 @@ impl fmt::Display for Issue {
             Self::JournalHeader(fault) => write!(f, "journal header: {fault}"),
             Self::NoCheckpoint => f.write_str("journal: no valid checkpoint"),
             Self::GroupHeader { ag, fault } => write!(f, "group {ag}: header: {fault}"),
-            Self::GroupFreeBlocks { ag, stored, counted } => {
-                write!(f, "group {ag}: {stored} free blocks noted, {counted} counted")
+            Self::GroupFreeBlocks {
+                ag,
+                stored,
+                counted,
+            } => {
+                write!(
+                    f,
+                    "group {ag}: {stored} free blocks noted, {counted} counted"
+                )
             }
-            Self::GroupUsedInodes { ag, stored, counted } => {
+            Self::GroupUsedInodes {
+                ag,
+                stored,
+                counted,
+            } => {
                 write!(f, "group {ag}: {stored} inodes noted, {counted} counted")
             }
             Self::GroupChunks { ag, chunks } => {
-                write!(f, "group {ag}: {chunks} inode chunks are more than there can be")
+                write!(
+                    f,
+                    "group {ag}: {chunks} inode chunks are more than there can be"
+                )
             }
             Self::ChunkEntry { ag, chunk, fault } => {
                 write!(f, "group {ag}: inode chunk {chunk}: {fault}")
             }
             Self::BlocksLeaked { start, len } => {
-                write!(f, "{len} blocks from {start}: marked as used, but nothing uses them")
+                write!(
+                    f,
+                    "{len} blocks from {start}: marked as used, but nothing uses them"
+                )
             }
             Self::BlocksNotMarked { start, len } => {
                 write!(f, "{len} blocks from {start}: in use, but marked as free")
@@ -291,7 +328,10 @@ impl fmt::Display for Issue {
                 write!(f, "group {ag}: blocks behind the end are marked as free")
             }
             Self::BlockShared { block, ino } => {
-                write!(f, "block {block} of inode {ino} also belongs to something else")
+                write!(
+                    f,
+                    "block {block} of inode {ino} also belongs to something else"
+                )
             }
             Self::InodeUnreadable { ino } => write!(f, "inode {ino}: cannot be read"),
             Self::InodeMagic { ino } => write!(f, "inode {ino}: no inode record"),
@@ -301,14 +341,25 @@ impl fmt::Display for Issue {
             }
             Self::InodeMode { ino, mode } => write!(f, "inode {ino}: impossible mode {mode:#o}"),
             Self::InodeRoot { ino, root } => {
-                write!(f, "inode {ino}: content of kind {root} does not suit its type")
+                write!(
+                    f,
+                    "inode {ino}: content of kind {root} does not suit its type"
+                )
             }
             Self::InodeSize { ino, size } => write!(f, "inode {ino}: impossible size {size}"),
-            Self::InodeBlocks { ino, stored, counted } => {
+            Self::InodeBlocks {
+                ino,
+                stored,
+                counted,
+            } => {
                 write!(f, "inode {ino}: {stored} blocks noted, {counted} counted")
             }
             Self::InodeField { ino, field } => write!(f, "inode {ino}: impossible {field}"),
-            Self::InodeLinks { ino, stored, counted } => {
+            Self::InodeLinks {
+                ino,
+                stored,
+                counted,
+            } => {
                 write!(f, "inode {ino}: {stored} links noted, {counted} counted")
             }
             Self::InodeUnreachable { ino } => {
@@ -320,30 +371,61 @@ impl fmt::Display for Issue {
                 write!(f, "inode {ino}: block {block} {}", fault.text())
             }
             Self::Pointer { ino, block } => {
-                write!(f, "inode {ino}: pointer to block {block}, which can hold no data")
+                write!(
+                    f,
+                    "inode {ino}: pointer to block {block}, which can hold no data"
+                )
             }
             Self::TreeHeight { ino, height } => {
                 write!(f, "inode {ino}: impossible tree of height {height}")
             }
             Self::ExtentLength { ino, file_block } => {
-                write!(f, "inode {ino}: extent at file block {}: impossible length", file_block.0)
+                write!(
+                    f,
+                    "inode {ino}: extent at file block {}: impossible length",
+                    file_block.0
+                )
             }
             Self::ExtentOrder { ino, file_block } => {
-                write!(f, "inode {ino}: extent at file block {}: out of order", file_block.0)
+                write!(
+                    f,
+                    "inode {ino}: extent at file block {}: out of order",
+                    file_block.0
+                )
             }
             Self::ExtentOverlap { ino, file_block } => {
-                write!(f, "inode {ino}: extent at file block {}: overlaps", file_block.0)
+                write!(
+                    f,
+                    "inode {ino}: extent at file block {}: overlaps",
+                    file_block.0
+                )
             }
-            Self::ExtentBounds { ino, file_block, block } => write!(
+            Self::ExtentBounds {
+                ino,
+                file_block,
+                block,
+            } => write!(
                 f,
                 "inode {ino}: extent at file block {}: blocks from {block} can hold no data",
                 file_block.0
             ),
-            Self::Entry { dir, block, slot, fault } => {
-                write!(f, "directory {dir}: block {block}: entry {slot} {}", fault.text())
+            Self::Entry {
+                dir,
+                block,
+                slot,
+                fault,
+            } => {
+                write!(
+                    f,
+                    "directory {dir}: block {block}: entry {slot} {}",
+                    fault.text()
+                )
             }
             Self::DirectoryHeap { dir, block } => {
-                write!(f, "directory {dir}: block {block}: wrong account of its heap")
+                write!(
+                    f,
+                    "directory {dir}: block {block}: wrong account of its heap"
+                )
             }
             Self::DirectoryParent { ino, stored, found } => {
                 write!(f, "directory {ino}: parent {stored} noted, {found} found")
@@ -360,7 +442,10 @@ impl fmt::Display for Issue {
                 write!(f, "orphan table: slot {slot} cannot be read")
             }
             Self::OrphanTarget { slot, ino } => {
-                write!(f, "orphan table: slot {slot} leads to inode {ino}, which does not exist")
+                write!(
+                    f,
+                    "orphan table: slot {slot} leads to inode {ino}, which does not exist"
+                )
             }
             Self::OrphanSlot { ino, stored, slot } => write!(
                 f,

@@ -6,12 +6,12 @@ use zerocopy::FromBytes;
 
 use crate::engine::directory::hash_of;
 use crate::engine::format::directory::{
-    BITMAP_OFFSET, ENTRY_HEADER, EntryHeader, FINGERPRINTS_OFFSET, HEAP_OFFSET,
-    LeafSpecific, OFFSETS_OFFSET, SLOTS,
+    EntryHeader, LeafSpecific, BITMAP_OFFSET, ENTRY_HEADER, FINGERPRINTS_OFFSET, HEAP_OFFSET,
+    OFFSETS_OFFSET, SLOTS,
 };
 use crate::engine::format::node::BlockHeader;
 use crate::engine::media::Media;
-use crate::engine::types::{Ino, u32_of, u64_of, usize_of};
+use crate::engine::types::{u32_of, u64_of, usize_of, Ino};
 
 use super::table::KNOWN;
 use super::tree::Leaf;
@@ -54,7 +54,11 @@ impl<M: Media> Check<'_, M> {
         let bitmap = bitmap(leaf.bytes);
         let used = bitmap.count_ones();
         if used == 0 || u64::from(used) != u64_of(leaf.count) {
-            self.report(Issue::Node { ino, block, fault: NodeFault::Count });
+            self.report(Issue::Node {
+                ino,
+                block,
+                fault: NodeFault::Count,
+            });
         }
         let mut heap = Heap::default();
         let mut live = 0;
@@ -72,7 +76,12 @@ impl<M: Media> Check<'_, M> {
                 }
             };
             if let Some(fault) = fault {
-                self.report(Issue::Entry { dir: ino, block, slot: number, fault });
+                self.report(Issue::Entry {
+                    dir: ino,
+                    block,
+                    slot: number,
+                    fault,
+                });
             }
         }
         if !damaged && !heap_adds_up(leaf.bytes, live, bitmap) {
@@ -109,7 +118,9 @@ impl<M: Media> Check<'_, M> {
             return Some(EntryFault::Fingerprint);
         }
         for other in (0..slot).filter(|other| bitmap >> other & 1 != 0) {
-            let Some(other) = self::entry(leaf.bytes, other) else { continue };
+            let Some(other) = self::entry(leaf.bytes, other) else {
+                continue;
+            };
             if other.key == entry.key {
                 return Some(EntryFault::DuplicateKey);
             }
@@ -117,14 +128,18 @@ impl<M: Media> Check<'_, M> {
                 return Some(EntryFault::DuplicateName);
             }
         }
-        let Some(target) = target else { return Some(EntryFault::Target) };
+        let Some(target) = target else {
+            return Some(EntryFault::Target);
+        };
         let known = self.table.get(target);
         (known.is(KNOWN) && known.kind != entry.kind).then_some(EntryFault::Kind)
     }
 }
 
 fn bitmap(bytes: &[u8]) -> u128 {
-    let bits = bytes.get(usize_of(BITMAP_OFFSET)..).and_then(<[u8]>::first_chunk::<16>);
+    let bits = bytes
+        .get(usize_of(BITMAP_OFFSET)..)
+        .and_then(<[u8]>::first_chunk::<16>);
     bits.map_or(0, |bits| u128::from_le_bytes(*bits))
 }
 
@@ -157,13 +172,17 @@ fn possible(name: &[u8]) -> bool {
 
 /// Live and dead entries together fill the heap from its start to the end of the block.
 fn heap_adds_up(bytes: &[u8], live: usize, bitmap: u128) -> bool {
-    let Ok((header, _)) = BlockHeader::read_from_prefix(bytes) else { return false };
-    let Ok(specific) = LeafSpecific::read_from_bytes(&header.specific) else { return false };
+    let Ok((header, _)) = BlockHeader::read_from_prefix(bytes) else {
+        return false;
+    };
+    let Ok(specific) = LeafSpecific::read_from_bytes(&header.specific) else {
+        return false;
+    };
     let start = usize::from(specific.heap_start.get());
     let dead = usize::from(specific.dead.get());
-    let lowest = (0..SLOTS).filter(|slot| bitmap >> slot & 1 != 0).filter_map(|slot| {
-        entry(bytes, slot).map(|entry| entry.start)
-    });
+    let lowest = (0..SLOTS)
+        .filter(|slot| bitmap >> slot & 1 != 0)
+        .filter_map(|slot| entry(bytes, slot).map(|entry| entry.start));
     let within = lowest.min().is_none_or(|lowest| lowest >= start);
     within && start >= usize_of(HEAP_OFFSET) && start + live + dead == bytes.len()
 }

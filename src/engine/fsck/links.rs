@@ -4,8 +4,8 @@
 
 use crate::engine::error::Result;
 use crate::engine::media::Media;
-use crate::engine::types::{BLOCK_SIZE, Block, FileKind, Ino, u32_of, u64_of, usize_of};
-use crate::platform::{Vec, yield_now};
+use crate::engine::types::{u32_of, u64_of, usize_of, Block, FileKind, Ino, BLOCK_SIZE};
+use crate::platform::{yield_now, Vec};
 
 use super::table::{CLAIMS_ORPHAN, FOLLOWED, KNOWN, ON_PATH, ORPHAN, USED};
 use super::{Check, Issue, Stage};
@@ -14,14 +14,18 @@ impl<M: Media> Check<'_, M> {
     /// Compares what the records say about links with the names and orphans that were found.
     pub(super) fn links(&mut self) -> Result {
         self.orphan_table()?;
-        let root = self.table.index(Ino::ROOT).map(|index| self.table.get(index));
+        let root = self
+            .table
+            .index(Ino::ROOT)
+            .map(|index| self.table.get(index));
         if root.is_none_or(|root| root.is(KNOWN) && root.kind != FileKind::Directory.to_disk()) {
             self.report(Issue::RootMissing);
         }
         let total = self.table.len();
         for index in 0..total {
             if index % 4096 == 0 {
-                self.observer.progress(Stage::Links, u64_of(index), u64_of(total));
+                self.observer
+                    .progress(Stage::Links, u64_of(index), u64_of(total));
                 yield_now();
             }
             let entry = self.table.get(index);
@@ -29,7 +33,8 @@ impl<M: Media> Check<'_, M> {
                 self.inode_links(index);
             }
         }
-        self.observer.progress(Stage::Links, u64_of(total), u64_of(total));
+        self.observer
+            .progress(Stage::Links, u64_of(total), u64_of(total));
         Ok(())
     }
 
@@ -40,11 +45,19 @@ impl<M: Media> Check<'_, M> {
         let first = Block(self.shape.superblock.orphans.get()).address();
         let mut slot = 0;
         while slot < slots {
-            if self.media.read(first + u64_of(slot) * 8, &mut bytes).is_err() {
-                self.report(Issue::OrphanUnreadable { slot: u32_of(u64_of(slot)) });
+            if self
+                .media
+                .read(first + u64_of(slot) * 8, &mut bytes)
+                .is_err()
+            {
+                self.report(Issue::OrphanUnreadable {
+                    slot: u32_of(u64_of(slot)),
+                });
             } else {
                 for (at, word) in bytes.chunks_exact(8).take(slots - slot).enumerate() {
-                    let ino = word.first_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));
+                    let ino = word
+                        .first_chunk::<8>()
+                        .map_or(0, |word| u64::from_le_bytes(*word));
                     if ino != 0 {
                         self.orphan(u32_of(u64_of(slot + at)), ino);
                     }
@@ -64,10 +77,16 @@ impl<M: Media> Check<'_, M> {
         if let Some(entry) = self.table.get_mut(index) {
             entry.flags |= ORPHAN;
         }
-        let Some(record) = self.record(index) else { return };
+        let Some(record) = self.record(index) else {
+            return;
+        };
         let stored = record.orphan.get();
         if self.table.get(index).is(KNOWN) && stored != slot + 1 {
-            self.report(Issue::OrphanSlot { ino: Ino(ino), stored, slot });
+            self.report(Issue::OrphanSlot {
+                ino: Ino(ino),
+                stored,
+                slot,
+            });
         }
     }
 
@@ -92,7 +111,11 @@ impl<M: Media> Check<'_, M> {
         if !named && (stored != 0 || !entry.is(ORPHAN)) {
             self.report(Issue::InodeUnreachable { ino });
         } else if stored != counted {
-            self.report(Issue::InodeLinks { ino, stored, counted });
+            self.report(Issue::InodeLinks {
+                ino,
+                stored,
+                counted,
+            });
         }
         if entry.is_directory() && named {
             self.parent(index, ino);
@@ -102,14 +125,20 @@ impl<M: Media> Check<'_, M> {
 
     /// The parent that is noted is the directory that holds the name; the root's is itself.
     fn parent(&mut self, index: usize, ino: Ino) {
-        let Some(record) = self.record(index) else { return };
+        let Some(record) = self.record(index) else {
+            return;
+        };
         let stored = record.parent.get();
         let found = match self.table.get(index).parent {
             0 => Ino::ROOT,
             parent => self.table.ino(usize_of(u64::from(parent)) - 1),
         };
         if stored != found.0 {
-            self.report(Issue::DirectoryParent { ino, stored, found: found.0 });
+            self.report(Issue::DirectoryParent {
+                ino,
+                stored,
+                found: found.0,
+            });
         }
     }
 
@@ -137,7 +166,9 @@ impl<M: Media> Check<'_, M> {
         // The same way again, so that no later one goes it a third time.
         at = start;
         while self.table.get(at).is(ON_PATH) {
-            let Some(entry) = self.table.get_mut(at) else { break };
+            let Some(entry) = self.table.get_mut(at) else {
+                break;
+            };
             entry.flags = (entry.flags & !ON_PATH) | FOLLOWED;
             if entry.parent == 0 {
                 break;

@@ -9,8 +9,8 @@ use crate::engine::format::ag::{
     BITMAP_BLOCK, BITMAP_WORDS, FREE_BLOCKS_OFFSET, USED_INODES_OFFSET,
 };
 use crate::engine::media::Media;
-use crate::engine::types::{Block, u64_of};
-use crate::platform::{Vec, yield_now};
+use crate::engine::types::{u64_of, Block};
+use crate::platform::{yield_now, Vec};
 
 use super::{Check, Issue, Stage};
 
@@ -29,7 +29,10 @@ impl Run {
             return None;
         }
         let done = self.take();
-        *self = Self { start: block, len: 1 };
+        *self = Self {
+            start: block,
+            len: 1,
+        };
         done
     }
 
@@ -47,18 +50,27 @@ impl<M: Media> Check<'_, M> {
         bytes.resize(BITMAP_WORDS * 8, 0)?;
         let count = self.shape.ag_count;
         for ag in 0..count {
-            self.observer.progress(Stage::Space, u64::from(ag), u64::from(count));
+            self.observer
+                .progress(Stage::Space, u64::from(ag), u64::from(count));
             yield_now();
             let first = self.shape.ag_first(ag);
-            if self.media.read(Block(first + BITMAP_BLOCK).address(), &mut bytes).is_err() {
-                self.report(Issue::GroupHeader { ag, fault: "the bitmap cannot be read" });
+            if self
+                .media
+                .read(Block(first + BITMAP_BLOCK).address(), &mut bytes)
+                .is_err()
+            {
+                self.report(Issue::GroupHeader {
+                    ag,
+                    fault: "the bitmap cannot be read",
+                });
                 continue;
             }
             let used = self.bitmap(ag, &bytes);
             self.summary.used += used;
             self.counters(ag, used);
         }
-        self.observer.progress(Stage::Space, u64::from(count), u64::from(count));
+        self.observer
+            .progress(Stage::Space, u64::from(count), u64::from(count));
         Ok(())
     }
 
@@ -70,7 +82,9 @@ impl<M: Media> Check<'_, M> {
         let (mut used, mut whole) = (0, true);
         for (index, word) in bytes.chunks_exact(8).enumerate() {
             let at = u64_of(index) * 64;
-            let noted = word.first_chunk::<8>().map_or(0, |w| u64::from_le_bytes(*w));
+            let noted = word
+                .first_chunk::<8>()
+                .map_or(0, |w| u64::from_le_bytes(*w));
             let inside = match blocks.saturating_sub(at).min(64) {
                 0 => 0,
                 len => u64::MAX >> (64 - len),
@@ -112,15 +126,29 @@ impl<M: Media> Check<'_, M> {
         }
         let header = Block(self.shape.ag_first(ag)).address();
         let counted = self.shape.ag_len(ag) - used;
-        let stored = self.media.read_u64(header + FREE_BLOCKS_OFFSET).unwrap_or(u64::MAX);
+        let stored = self
+            .media
+            .read_u64(header + FREE_BLOCKS_OFFSET)
+            .unwrap_or(u64::MAX);
         if stored != counted {
-            self.report(Issue::GroupFreeBlocks { ag, stored, counted });
+            self.report(Issue::GroupFreeBlocks {
+                ag,
+                stored,
+                counted,
+            });
         }
         // Number 0 counts as used, but is not in the table.
         let counted = self.table.used_in_group(ag) + u64::from(ag == 0);
-        let stored = self.media.read_u64(header + USED_INODES_OFFSET).unwrap_or(u64::MAX);
+        let stored = self
+            .media
+            .read_u64(header + USED_INODES_OFFSET)
+            .unwrap_or(u64::MAX);
         if stored != counted {
-            self.report(Issue::GroupUsedInodes { ag, stored, counted });
+            self.report(Issue::GroupUsedInodes {
+                ag,
+                stored,
+                counted,
+            });
         }
     }
 }

@@ -10,14 +10,18 @@ use crate::engine::error::{Error, Result};
 use crate::engine::format::ag::{METADATA_BLOCKS, MIN_BLOCKS};
 use crate::engine::format::journal::{self, CheckpointSlot, JournalHeader};
 use crate::engine::format::superblock::{
-    CHECKED, CLEAN, INCOMPAT, MAGIC, STATE_OFFSET, Superblock, VERSION,
+    Superblock, CHECKED, CLEAN, INCOMPAT, MAGIC, STATE_OFFSET, VERSION,
 };
 use crate::engine::media::Media;
-use crate::engine::types::{AG_BLOCKS, BLOCK_SIZE, Block, Ino, SLOT_BLOCKS, usize_of};
+use crate::engine::types::{usize_of, Block, Ino, AG_BLOCKS, BLOCK_SIZE, SLOT_BLOCKS};
 
 use super::{Copy, Issue, Observer, Options, Shape, Summary};
 
 /// What a superblock turned out to be.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "two of them, once, on the stack of a tool"
+)]
 enum Read {
     Good(Superblock),
     /// The magic number is there, the rest is not right.
@@ -104,7 +108,9 @@ pub(super) fn read<M: Media>(
         return Err(Error::WrongVersion(superblock.version.get()));
     }
     if superblock.incompat.get() & !INCOMPAT != 0 {
-        return Err(Error::UnknownFeatures(superblock.incompat.get() & !INCOMPAT));
+        return Err(Error::UnknownFeatures(
+            superblock.incompat.get() & !INCOMPAT,
+        ));
     }
     if superblock.blocks.get() > device_blocks {
         return Err(Error::DeviceTooSmall {
@@ -158,11 +164,18 @@ fn impossible(superblock: &Superblock) -> Option<&'static str> {
         return Some("journal");
     }
     let orphan_blocks = u64::from(superblock.orphan_slots.get()).div_ceil(512);
-    if superblock.orphans.get().checked_add(orphan_blocks).is_none_or(|end| end > start) {
+    if superblock
+        .orphans
+        .get()
+        .checked_add(orphan_blocks)
+        .is_none_or(|end| end > start)
+    {
         return Some("orphan table");
     }
     let phase = superblock.phase.get() / BLOCK_SIZE;
-    let aligned = start.checked_add(phase).is_some_and(|block| block % SLOT_BLOCKS == 0);
+    let aligned = start
+        .checked_add(phase)
+        .is_some_and(|block| block % SLOT_BLOCKS == 0);
     if phase >= SLOT_BLOCKS || !aligned {
         return Some("start of the groups");
     }
@@ -170,7 +183,9 @@ fn impossible(superblock: &Superblock) -> Option<&'static str> {
         return Some("root directory");
     }
     let count = u64::from(superblock.ag_count.get());
-    let last = count.checked_sub(1).and_then(|n| n.checked_mul(AG_BLOCKS)?.checked_add(start));
+    let last = count
+        .checked_sub(1)
+        .and_then(|n| n.checked_mul(AG_BLOCKS)?.checked_add(start));
     // The copy of the superblock stands behind the last group.
     match last.and_then(|last| blocks.checked_sub(1)?.checked_sub(last)) {
         Some(rest) if rest >= MIN_BLOCKS.max(METADATA_BLOCKS) => {}
@@ -185,7 +200,9 @@ fn journal_header<M: Media>(media: &M, shape: &Shape, report: &mut dyn FnMut(Iss
     if media.read(block.address(), &mut bytes).is_err() {
         return report(Issue::JournalHeader("cannot be read"));
     }
-    let Ok(header) = JournalHeader::read_from_bytes(&bytes) else { return };
+    let Ok(header) = JournalHeader::read_from_bytes(&bytes) else {
+        return;
+    };
     let fault = if header.magic.get() != journal::HEADER_MAGIC {
         "wrong magic number"
     } else if header.checksum.get() != shape.keys.object(Domain::JournalHeader, &bytes, 8) {
@@ -202,7 +219,9 @@ fn journal_header<M: Media>(media: &M, shape: &Shape, report: &mut dyn FnMut(Iss
     if !fault.is_empty() {
         report(Issue::JournalHeader(fault));
     }
-    let valid = (0..2).filter(|&slot| checkpoint(media, shape, block, slot).is_some()).count();
+    let valid = (0..2)
+        .filter(|&slot| checkpoint(media, shape, block, slot).is_some())
+        .count();
     if valid == 0 {
         report(Issue::NoCheckpoint);
     }
@@ -230,7 +249,9 @@ impl Shape {
 
     /// Whether `len` blocks from `block` all lie in the data part of one group.
     pub(super) fn is_data(&self, block: Block, len: u64) -> bool {
-        let Some(relative) = block.0.checked_sub(self.ag_start) else { return false };
+        let Some(relative) = block.0.checked_sub(self.ag_start) else {
+            return false;
+        };
         let ag = relative / AG_BLOCKS;
         if ag >= u64::from(self.ag_count) {
             return false;

@@ -7,7 +7,7 @@ use crate::engine::format::inode::InodeRecord;
 use crate::engine::format::node::{HEADER_SIZE, SYMLINK_MAGIC};
 use crate::engine::format::symlink::{BLOCK_CAPACITY, MAX_TARGET};
 use crate::engine::media::Media;
-use crate::engine::types::{Block, Ino, u64_of, usize_of};
+use crate::engine::types::{u64_of, usize_of, Block, Ino};
 use crate::platform::Vec;
 
 use super::tree::Owner;
@@ -25,7 +25,9 @@ impl<M: Media> Check<'_, M> {
         bytes.resize(4096, 0)?;
         let (mut claimed, mut length, mut whole) = (0, 0, true);
         for word in record.inline.chunks_exact(8).take(2) {
-            let Some(word) = word.first_chunk::<8>() else { continue };
+            let Some(word) = word.first_chunk::<8>() else {
+                continue;
+            };
             let block = Block(u64::from_le_bytes(*word));
             if block.0 == 0 {
                 continue;
@@ -41,12 +43,19 @@ impl<M: Media> Check<'_, M> {
             };
             let count = usize::from(header.count.get());
             if count == 0 || count > BLOCK_CAPACITY {
-                self.report(Issue::Node { ino, block, fault: NodeFault::Count });
+                self.report(Issue::Node {
+                    ino,
+                    block,
+                    fault: NodeFault::Count,
+                });
                 whole = false;
                 continue;
             }
             let from = usize_of(HEADER_SIZE);
-            if bytes.get(from..from + count).is_none_or(|target| target.contains(&0)) {
+            if bytes
+                .get(from..from + count)
+                .is_none_or(|target| target.contains(&0))
+            {
                 self.report(Issue::SymlinkTarget { ino });
             }
             length += u64_of(count);

@@ -7,7 +7,7 @@
 
 use crate::engine::error::Result;
 use crate::engine::format::ag::CHUNK_INODES;
-use crate::engine::types::{FileKind, Ino, u32_of, u64_of, usize_of};
+use crate::engine::types::{u32_of, u64_of, usize_of, FileKind, Ino};
 use crate::platform::Vec;
 
 /// The record is in use.
@@ -68,7 +68,11 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self { groups: Vec::new(), chunks: Vec::new(), entries: Vec::new() }
+        Self {
+            groups: Vec::new(),
+            chunks: Vec::new(),
+            entries: Vec::new(),
+        }
     }
 
     /// Starts the next group; groups come in order.
@@ -79,10 +83,18 @@ impl Table {
 
     /// Adds the next chunk of the group that was started last.
     pub(super) fn add_chunk(&mut self, ag: u32, number: u32, block: u64, mask: u64) -> Result {
-        self.chunks.push(Chunk { ag, number, block, mask })?;
+        self.chunks.push(Chunk {
+            ag,
+            number,
+            block,
+            mask,
+        })?;
         for slot in 0..CHUNK_INODES {
             let flags = if mask >> slot & 1 != 0 { USED } else { 0 };
-            self.entries.push(Entry { flags, ..Entry::default() })?;
+            self.entries.push(Entry {
+                flags,
+                ..Entry::default()
+            })?;
         }
         Ok(())
     }
@@ -98,7 +110,11 @@ impl Table {
     /// First block and mask of a chunk, and the number of its first inode.
     pub(super) fn chunk(&self, chunk: usize) -> Option<(u64, u64, Ino)> {
         let chunk = self.chunks.get(chunk)?;
-        Some((chunk.block, chunk.mask, Ino::from_parts(chunk.ag, chunk.number, 0)))
+        Some((
+            chunk.block,
+            chunk.mask,
+            Ino::from_parts(chunk.ag, chunk.number, 0),
+        ))
     }
 
     /// The index of an inode that is in use.
@@ -109,9 +125,14 @@ impl Table {
             Some(&after) => after,
             None => u32_of(u64_of(self.chunks.len())),
         };
-        let chunk = first.checked_add(ino.chunk()).filter(|&chunk| chunk < after)?;
+        let chunk = first
+            .checked_add(ino.chunk())
+            .filter(|&chunk| chunk < after)?;
         let index = usize_of(u64::from(chunk) * u64::from(CHUNK_INODES) + u64::from(ino.slot()));
-        self.entries.get(index).filter(|entry| entry.is(USED)).map(|_| index)
+        self.entries
+            .get(index)
+            .filter(|entry| entry.is(USED))
+            .map(|_| index)
     }
 
     /// The number of the inode at an index.
@@ -141,7 +162,9 @@ impl Table {
     /// Set bits of the chunk masks of a group.
     pub(super) fn used_in_group(&self, ag: u32) -> u64 {
         let of_group = self.chunks.iter().filter(|chunk| chunk.ag == ag);
-        of_group.map(|chunk| u64::from(chunk.mask.count_ones())).sum()
+        of_group
+            .map(|chunk| u64::from(chunk.mask.count_ones()))
+            .sum()
     }
 
     /// Bytes of memory.

@@ -8,10 +8,10 @@ use crate::engine::checksum::Domain;
 use crate::engine::error::Result;
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::format::node::{
-    BlockHeader, HEADER_SIZE, INDEX_CAPACITY, IndexEntry, MAX_HEIGHT,
+    BlockHeader, IndexEntry, HEADER_SIZE, INDEX_CAPACITY, MAX_HEIGHT,
 };
 use crate::engine::media::Media;
-use crate::engine::types::{BLOCK_SIZE, Block, Ino, usize_of};
+use crate::engine::types::{usize_of, Block, Ino, BLOCK_SIZE};
 use crate::platform::Vec;
 
 use super::{Check, Issue, NodeFault};
@@ -29,7 +29,11 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn of(ino: Ino, record: &InodeRecord) -> Self {
-        let root = record.inline.first_chunk::<8>().copied().unwrap_or_default();
+        let root = record
+            .inline
+            .first_chunk::<8>()
+            .copied()
+            .unwrap_or_default();
         Self {
             ino,
             generation: record.generation.get(),
@@ -78,7 +82,10 @@ impl<M: Media> Check<'_, M> {
             return Ok(0);
         }
         if levels == 0 || levels > LEVELS || owner.root == 0 {
-            self.report(Issue::TreeHeight { ino: owner.ino, height: owner.height });
+            self.report(Issue::TreeHeight {
+                ino: owner.ino,
+                height: owner.height,
+            });
             return Ok(0);
         }
         let mut nodes: Vec<u8> = Vec::new();
@@ -89,18 +96,38 @@ impl<M: Media> Check<'_, M> {
         let mut next = Some((Block(owner.root), 0, u64::MAX));
         loop {
             if let Some((block, low, high)) = next.take() {
-                let magic = if depth + 1 == levels { kind.leaf } else { kind.index };
+                let magic = if depth + 1 == levels {
+                    kind.leaf
+                } else {
+                    kind.index
+                };
                 let level = levels - depth - 1;
-                let Some(bytes) = nodes.get_mut(depth * NODE..(depth + 1) * NODE) else { break };
+                let Some(bytes) = nodes.get_mut(depth * NODE..(depth + 1) * NODE) else {
+                    break;
+                };
                 if self.claim(owner.ino, block) {
                     claimed += 1;
                     if let Some(header) = self.node(owner, block, magic, level, bytes) {
                         let count = usize::from(header.count.get());
                         if level == 0 {
-                            visit(self, &Leaf { block, bytes, count, low, high })?;
+                            visit(
+                                self,
+                                &Leaf {
+                                    block,
+                                    bytes,
+                                    count,
+                                    low,
+                                    high,
+                                },
+                            )?;
                         } else if self.index_node(owner, block, bytes, count, low, high) {
                             if let Some(step) = steps.get_mut(depth) {
-                                *step = Step { index: 0, count, low, high };
+                                *step = Step {
+                                    index: 0,
+                                    count,
+                                    low,
+                                    high,
+                                };
                             }
                             depth += 1;
                         }
@@ -109,19 +136,27 @@ impl<M: Media> Check<'_, M> {
             }
             // The next child of the lowest node that has one.
             while depth > 0 && next.is_none() {
-                let Some(step) = steps.get_mut(depth - 1) else { break };
+                let Some(step) = steps.get_mut(depth - 1) else {
+                    break;
+                };
                 if step.index >= step.count {
                     depth -= 1;
                     continue;
                 }
-                let bytes = nodes.get((depth - 1) * NODE..depth * NODE).unwrap_or_default();
+                let bytes = nodes
+                    .get((depth - 1) * NODE..depth * NODE)
+                    .unwrap_or_default();
                 let high = match entry(bytes, step.index + 1) {
                     Some(after) if step.index + 1 < step.count => after.key.get(),
                     _ => step.high,
                 };
                 if let Some(this) = entry(bytes, step.index) {
                     // A node's first key is not looked at: its bound is the parent's.
-                    let low = if step.index == 0 { step.low } else { this.key.get() };
+                    let low = if step.index == 0 {
+                        step.low
+                    } else {
+                        this.key.get()
+                    };
                     next = Some((Block(this.child.get()), low, high));
                 }
                 step.index += 1;
@@ -145,7 +180,11 @@ impl<M: Media> Check<'_, M> {
     ) -> Option<BlockHeader> {
         let ino = owner.ino;
         if self.media.read(block.address(), bytes).is_err() {
-            self.report(Issue::Node { ino, block, fault: NodeFault::Unreadable });
+            self.report(Issue::Node {
+                ino,
+                block,
+                fault: NodeFault::Unreadable,
+            });
             return None;
         }
         let (header, _) = BlockHeader::read_from_prefix(bytes).ok()?;
@@ -190,22 +229,36 @@ impl<M: Media> Check<'_, M> {
     ) -> bool {
         let ino = owner.ino;
         if count == 0 || count > INDEX_CAPACITY {
-            self.report(Issue::Node { ino, block, fault: NodeFault::Count });
+            self.report(Issue::Node {
+                ino,
+                block,
+                fault: NodeFault::Count,
+            });
             return false;
         }
         let mut previous = None;
         let (mut order, mut range) = (true, true);
         for index in 1..count {
-            let Some(entry) = entry(bytes, index) else { break };
+            let Some(entry) = entry(bytes, index) else {
+                break;
+            };
             let key = entry.key.get();
             range &= key > low && key < high;
             order &= previous.is_none_or(|previous| previous < key);
             previous = Some(key);
         }
         if !order {
-            self.report(Issue::Node { ino, block, fault: NodeFault::Order });
+            self.report(Issue::Node {
+                ino,
+                block,
+                fault: NodeFault::Order,
+            });
         } else if !range {
-            self.report(Issue::Node { ino, block, fault: NodeFault::Range });
+            self.report(Issue::Node {
+                ino,
+                block,
+                fault: NodeFault::Range,
+            });
         }
         true
     }

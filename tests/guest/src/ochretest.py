@@ -113,7 +113,7 @@ class Map:
         if a in (None, ctypes.c_void_p(-1).value):
             e = ctypes.get_errno()
             raise OSError(e, os.strerror(e))
-        self.address, self.length = a, length
+        self.address, self.length, self.room = a, length, None
 
     def read(self, offset, n):
         return ctypes.string_at(self.address + offset, n)
@@ -138,7 +138,8 @@ class Map:
         raise_errno(libc.madvise(self.address + offset, self.length if n is None else n, advice))
 
     def close(self):
-        libc.munmap(self.address, self.length)
+        whole = self.room or self
+        libc.munmap(whole.address, whole.length)
 
     def __enter__(self):
         return self
@@ -149,9 +150,11 @@ class Map:
 
 def aligned_map(fd, length, flags=MAP_SHARED, prot=PROT_READ | PROT_WRITE, offset=0):
     """A mapping at an address where 2 MiB pages of the file can be mapped."""
-    room = Map(-1, length + HUGE, MAP_PRIVATE | MAP_ANONYMOUS, 0)
+    room = Map(-1, length + 2 * HUGE, MAP_PRIVATE | MAP_ANONYMOUS, 0)
     start = (room.address + HUGE - 1) // HUGE * HUGE + offset % HUGE
-    return Map(fd, length, flags | MAP_FIXED, prot, offset, start)
+    m = Map(fd, length, flags | MAP_FIXED, prot, offset, start)
+    m.room = room
+    return m
 
 
 def signal_of(child):

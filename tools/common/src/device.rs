@@ -8,7 +8,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, FlockOperation, OFlags, fadvise, flock, major, minor};
+use rustix::fs::{fadvise, flock, major, minor, Advice, FlockOperation, OFlags};
 
 use crate::mounts::Mounts;
 use crate::sysfs::{BlockFacts, Mode, Sysfs};
@@ -139,7 +139,9 @@ pub fn open(path: &Path, access: Access, create: Option<u64>) -> Result<Device, 
         Err(error) if error.kind() == io::ErrorKind::NotFound && create.is_some() => None,
         Err(error) => return Err(classify(path, access, error)),
     };
-    let is_block = metadata.as_ref().is_some_and(|metadata| metadata.file_type().is_block_device());
+    let is_block = metadata
+        .as_ref()
+        .is_some_and(|metadata| metadata.file_type().is_block_device());
     let mut numbers = None;
     if let Some(metadata) = &metadata {
         let kind = metadata.file_type();
@@ -159,11 +161,16 @@ pub fn open(path: &Path, access: Access, create: Option<u64>) -> Result<Device, 
         }
     }
     let mut options = OpenOptions::new();
-    options.read(true).write(writes).create(writes && create.is_some());
+    options
+        .read(true)
+        .write(writes)
+        .create(writes && create.is_some());
     if is_block && access != Access::Inspect {
         options.custom_flags(OFlags::EXCL.bits().cast_signed());
     }
-    let mut file = options.open(path).map_err(|error| classify(path, access, error))?;
+    let mut file = options
+        .open(path)
+        .map_err(|error| classify(path, access, error))?;
     let other = |error: io::Error| Refusal::Other(path.to_owned(), error);
     if is_block {
         // What the page cache holds may be older than what a mounted filesystem stored by DAX.
@@ -184,7 +191,13 @@ pub fn open(path: &Path, access: Access, create: Option<u64>) -> Result<Device, 
         }
     }
     let facts = numbers.and_then(|(major, minor)| Sysfs::default().describe(major, minor));
-    Ok(Device { path: path.to_owned(), file, size, facts, is_block })
+    Ok(Device {
+        path: path.to_owned(),
+        file,
+        size,
+        facts,
+        is_block,
+    })
 }
 
 /// Says who uses the device or the image file, while there is a name for it.
@@ -261,7 +274,10 @@ mod tests {
     #[test]
     fn names_what_is_wrong_with_a_path() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(matches!(refusal(&directory.path().join("none"), Access::Write), Refusal::Missing(_)));
+        assert!(matches!(
+            refusal(&directory.path().join("none"), Access::Write),
+            Refusal::Missing(_)
+        ));
         assert!(matches!(
             refusal(directory.path(), Access::Write),
             Refusal::WrongType(_, "a directory")
@@ -287,7 +303,13 @@ mod tests {
 
     fn block(facts: Option<BlockFacts>) -> Device {
         let file = File::open("/dev/null").unwrap();
-        Device { path: "/dev/pmem7".into(), file, size: 0, facts, is_block: true }
+        Device {
+            path: "/dev/pmem7".into(),
+            file,
+            size: 0,
+            facts,
+            is_block: true,
+        }
     }
 
     #[test]
@@ -305,9 +327,13 @@ mod tests {
         assert!(text.contains("raw mode"), "{text}");
         assert!(text.ends_with("ndctl create-namespace -f -e namespace7.0 -m fsdax -M mem -a 2M"));
         facts.mode = Mode::Sector;
-        assert!(not_mappable(&block(Some(facts.clone()))).unwrap().contains("sector mode"));
+        assert!(not_mappable(&block(Some(facts.clone())))
+            .unwrap()
+            .contains("sector mode"));
         facts.namespace = None;
-        assert!(not_mappable(&block(Some(facts.clone()))).unwrap().contains("no DAX"));
+        assert!(not_mappable(&block(Some(facts.clone())))
+            .unwrap()
+            .contains("no DAX"));
         facts.dax = true;
         assert_eq!(not_mappable(&block(Some(facts))), None);
         assert!(not_mappable(&block(None)).unwrap().contains("/sys"));

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use ochre::engine::error::{Error, Result};
 use ochre::engine::media::Media;
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{fadvise, fallocate, Advice, FallocateFlags};
 
 use crate::device::Device;
 
@@ -35,8 +35,19 @@ pub struct Image {
 impl Image {
     /// The medium of an open device. `phase`: the physical address of its first byte modulo 2 MiB.
     pub fn new(device: Device, phase: u64) -> Self {
-        let Device { file, size, is_block, .. } = device;
-        Self { file, size, phase, is_block, error: Mutex::new(None) }
+        let Device {
+            file,
+            size,
+            is_block,
+            ..
+        } = device;
+        Self {
+            file,
+            size,
+            phase,
+            is_block,
+            error: Mutex::new(None),
+        }
     }
 
     /// The same medium at another place in physical memory.
@@ -62,12 +73,18 @@ impl Image {
     }
 
     fn take_error(&self) -> Option<io::Error> {
-        self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        self.error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take()
     }
 
     fn note(&self, result: io::Result<()>) {
         if let Err(error) = result {
-            let mut first = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut first = self
+                .error
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             first.get_or_insert(error);
         }
     }
@@ -96,7 +113,9 @@ impl Media for Image {
     }
 
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result {
-        self.file.read_exact_at(buffer, address).map_err(|_| Error::Io)
+        self.file
+            .read_exact_at(buffer, address)
+            .map_err(|_| Error::Io)
     }
 
     fn read_u64(&self, address: u64) -> Result<u64> {
@@ -145,7 +164,11 @@ impl Media for Image {
     }
 
     fn sync_device(&self) -> Result {
-        let failed = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some();
+        let failed = self
+            .error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .is_some();
         if failed || self.file.sync_data().is_err() {
             return Err(Error::Io);
         }
@@ -208,7 +231,7 @@ impl<M: Media> Media for Borrowed<'_, M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Access, open};
+    use crate::device::{open, Access};
 
     #[test]
     fn stores_reach_the_file_and_errors_are_kept() {

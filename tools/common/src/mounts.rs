@@ -28,7 +28,9 @@ impl Mounts {
             let mut fields = line.split(|&byte| byte == b' ');
             if fields.nth(2) == Some(wanted.as_bytes()) {
                 let point = fields.nth(1)?;
-                return Some(PathBuf::from(String::from_utf8_lossy(&unescape(point)).into_owned()));
+                return Some(PathBuf::from(
+                    String::from_utf8_lossy(&unescape(point)).into_owned(),
+                ));
             }
         }
         None
@@ -36,9 +38,13 @@ impl Mounts {
 
     /// Whether the kernel swaps to this device or file.
     pub fn is_swap(&self, path: &std::path::Path) -> bool {
-        let Ok(table) = fs::read_to_string(self.proc.join("swaps")) else { return false };
+        let Ok(table) = fs::read_to_string(self.proc.join("swaps")) else {
+            return false;
+        };
         table.lines().skip(1).any(|line| {
-            line.split_whitespace().next().is_some_and(|name| std::path::Path::new(name) == path)
+            line.split_whitespace()
+                .next()
+                .is_some_and(|name| std::path::Path::new(name) == path)
         })
     }
 }
@@ -49,7 +55,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
         if first == b'\\' {
-            let digits = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+            let digits = tail
+                .get(..3)
+                .and_then(|digits| std::str::from_utf8(digits).ok());
             if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
                 plain.push(byte);
                 rest = &tail[3..];

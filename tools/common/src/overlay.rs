@@ -22,12 +22,18 @@ pub struct Overlay<M> {
 impl<M: Media> Overlay<M> {
     /// A view without changes.
     pub fn new(under: M) -> Self {
-        Self { under, blocks: Mutex::new(HashMap::new()) }
+        Self {
+            under,
+            blocks: Mutex::new(HashMap::new()),
+        }
     }
 
     /// How many blocks were stored to.
     pub fn changed(&self) -> usize {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.blocks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// Calls `f` for each part of a range that lies in one block: its number, the first byte in
@@ -44,7 +50,9 @@ impl<M: Media> Overlay<M> {
     }
 
     fn inside(&self, address: u64, len: usize) -> bool {
-        address.checked_add(len as u64).is_some_and(|end| end <= self.under.size())
+        address
+            .checked_add(len as u64)
+            .is_some_and(|end| end <= self.under.size())
     }
 }
 
@@ -59,7 +67,9 @@ impl<M: Media> Media for Overlay<M> {
         }
         let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all_changed = true;
-        Self::parts(address, buffer.len(), |block, _, _| all_changed &= blocks.contains_key(&block));
+        Self::parts(address, buffer.len(), |block, _, _| {
+            all_changed &= blocks.contains_key(&block)
+        });
         if !all_changed {
             self.under.read(address, buffer)?;
         }
@@ -138,7 +148,7 @@ impl<M: Media> Media for Overlay<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Access, open};
+    use crate::device::{open, Access};
     use crate::image::Image;
 
     #[test]
@@ -152,12 +162,20 @@ mod tests {
         overlay.zero(9000, 2000);
         let mut bytes = vec![0; 3 * BLOCK];
         overlay.read(0, &mut bytes).unwrap();
-        assert_eq!((bytes[4087], bytes[4088], bytes[4103], bytes[4104]), (1, 2, 2, 1));
-        assert_eq!((bytes[8999], bytes[9000], bytes[10_999], bytes[11_000]), (1, 0, 0, 1));
+        assert_eq!(
+            (bytes[4087], bytes[4088], bytes[4103], bytes[4104]),
+            (1, 2, 2, 1)
+        );
+        assert_eq!(
+            (bytes[8999], bytes[9000], bytes[10_999], bytes[11_000]),
+            (1, 0, 0, 1)
+        );
         assert_eq!(overlay.changed(), 3);
         assert_eq!(overlay.read_u64(8), Ok(u64::from_le_bytes([1; 8])));
         assert_eq!(overlay.read_u64(1 << 20), Err(Error::Io));
         drop(overlay);
-        assert!(std::fs::read(path).unwrap()[..3 * BLOCK].iter().all(|&byte| byte == 1));
+        assert!(std::fs::read(path).unwrap()[..3 * BLOCK]
+            .iter()
+            .all(|&byte| byte == 1));
     }
 }

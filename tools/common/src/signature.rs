@@ -35,7 +35,11 @@ struct Magic {
 }
 
 const fn magic(what: &'static str, offsets: &'static [u64], bytes: &'static [u8]) -> Magic {
-    Magic { what, offsets, bytes }
+    Magic {
+        what,
+        offsets,
+        bytes,
+    }
 }
 
 /// The fixed ones. Offsets count from the start of the device.
@@ -43,14 +47,26 @@ const MAGICS: &[Magic] = &[
     magic("an ext2, ext3 or ext4 filesystem", &[0x438], &[0x53, 0xef]),
     magic("an XFS filesystem", &[0], b"XFSB"),
     magic("a Btrfs filesystem", &[0x1_0040], b"_BHRfS_M"),
-    magic("a swap area", &[0xff6, 0x1ff6, 0x3ff6, 0xfff6], b"SWAPSPACE2"),
-    magic("a swap area", &[0xff6, 0x1ff6, 0x3ff6, 0xfff6], b"SWAP-SPACE"),
+    magic(
+        "a swap area",
+        &[0xff6, 0x1ff6, 0x3ff6, 0xfff6],
+        b"SWAPSPACE2",
+    ),
+    magic(
+        "a swap area",
+        &[0xff6, 0x1ff6, 0x3ff6, 0xfff6],
+        b"SWAP-SPACE",
+    ),
     magic("a FAT filesystem", &[0x36], b"FAT12   "),
     magic("a FAT filesystem", &[0x36], b"FAT16   "),
     magic("a FAT filesystem", &[0x52], b"FAT32   "),
     magic("an exFAT filesystem", &[3], b"EXFAT   "),
     magic("an NTFS filesystem", &[3], b"NTFS    "),
-    magic("an F2FS filesystem", &[0x400, 0x1400], &[0x10, 0x20, 0xf5, 0xf2]),
+    magic(
+        "an F2FS filesystem",
+        &[0x400, 0x1400],
+        &[0x10, 0x20, 0xf5, 0xf2],
+    ),
     magic("an EROFS filesystem", &[0x400], &[0xe2, 0xe1, 0xf5, 0xe0]),
     magic("a SquashFS filesystem", &[0], b"hsqs"),
     magic("an ISO 9660 filesystem", &[0x8001], b"CD001"),
@@ -58,25 +74,55 @@ const MAGICS: &[Magic] = &[
     magic("a JFS filesystem", &[0x8000], b"JFS1"),
     magic("a ReiserFS filesystem", &[0x1_0034], b"ReIsEr"),
     magic("a GFS2 filesystem", &[0x1_0000], &[0x01, 0x16, 0x19, 0x70]),
-    magic("an OCFS2 filesystem", &[0x400, 0x800, 0x1000, 0x2000], b"OCFSV2"),
+    magic(
+        "an OCFS2 filesystem",
+        &[0x400, 0x800, 0x1000, 0x2000],
+        b"OCFSV2",
+    ),
     magic("a NILFS2 filesystem", &[0x406], &[0x34, 0x34]),
     magic(
         "a bcachefs filesystem or a bcache device",
         &[0x1018],
-        &[0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba, 0x6d, 0x81],
+        &[
+            0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba,
+            0x6d, 0x81,
+        ],
     ),
     magic(
         "a bcachefs filesystem or a bcache device",
         &[0x1018],
-        &[0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d, 0xf7, 0xef],
+        &[
+            0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d,
+            0xf7, 0xef,
+        ],
     ),
-    magic("an LVM physical volume", &[0, 0x200, 0x400, 0x600], b"LABELONE"),
+    magic(
+        "an LVM physical volume",
+        &[0, 0x200, 0x400, 0x600],
+        b"LABELONE",
+    ),
     magic("a LUKS encrypted volume", &[0, 0x4000], b"LUKS\xba\xbe"),
-    magic("a member of an md RAID", &[0, 0x1000], &[0xfc, 0x4e, 0x2b, 0xa9]),
+    magic(
+        "a member of an md RAID",
+        &[0, 0x1000],
+        &[0xfc, 0x4e, 0x2b, 0xa9],
+    ),
     magic("a GPT partition table", &[0x200, 0x1000], b"EFI PART"),
-    magic("a libnvdimm sector-mode (BTT) info block", &[0x1000], b"BTT_ARENA_INFO\0\0"),
-    magic("a libnvdimm fsdax info block", &[0x1000], b"NVDIMM_PFN_INFO\0"),
-    magic("a libnvdimm devdax info block", &[0x1000], b"NVDIMM_DAX_INFO\0"),
+    magic(
+        "a libnvdimm sector-mode (BTT) info block",
+        &[0x1000],
+        b"BTT_ARENA_INFO\0\0",
+    ),
+    magic(
+        "a libnvdimm fsdax info block",
+        &[0x1000],
+        b"NVDIMM_PFN_INFO\0",
+    ),
+    magic(
+        "a libnvdimm devdax info block",
+        &[0x1000],
+        b"NVDIMM_DAX_INFO\0",
+    ),
 ];
 
 /// Every signature found on a device of `size` bytes, in the order of their offsets.
@@ -89,7 +135,10 @@ pub fn probe(device: &impl ReadAt, size: u64) -> io::Result<Vec<Signature>> {
     for magic in MAGICS {
         for &offset in magic.offsets {
             if holds(device, size, offset, magic.bytes)? {
-                found.push(Signature { what: magic.what, offset });
+                found.push(Signature {
+                    what: magic.what,
+                    offset,
+                });
             }
         }
     }
@@ -103,7 +152,10 @@ pub fn probe(device: &impl ReadAt, size: u64) -> io::Result<Vec<Signature>> {
 }
 
 fn holds(device: &impl ReadAt, size: u64, offset: u64, bytes: &[u8]) -> io::Result<bool> {
-    if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > size) {
+    if offset
+        .checked_add(bytes.len() as u64)
+        .is_none_or(|end| end > size)
+    {
         return Ok(false);
     }
     let mut buf = [0u8; 16];
@@ -117,14 +169,31 @@ fn probe_end(device: &impl ReadAt, size: u64, found: &mut Vec<Signature>) -> io:
     const MD: &[u8] = &[0xfc, 0x4e, 0x2b, 0xa9];
     let candidates = [
         // Version 0.90: the last whole 64 KiB but one. Version 1.0: 8 KiB before the end, on 4 KiB.
-        ((size & !0xffff).checked_sub(0x1_0000), MD, "a member of an md RAID"),
-        (size.checked_sub(0x2000).map(|at| at & !0xfff), MD, "a member of an md RAID"),
-        (size.checked_sub(0x200), b"EFI PART".as_slice(), "a GPT partition table (second copy)"),
-        (size.checked_sub(0x1000), b"EFI PART".as_slice(), "a GPT partition table (second copy)"),
+        (
+            (size & !0xffff).checked_sub(0x1_0000),
+            MD,
+            "a member of an md RAID",
+        ),
+        (
+            size.checked_sub(0x2000).map(|at| at & !0xfff),
+            MD,
+            "a member of an md RAID",
+        ),
+        (
+            size.checked_sub(0x200),
+            b"EFI PART".as_slice(),
+            "a GPT partition table (second copy)",
+        ),
+        (
+            size.checked_sub(0x1000),
+            b"EFI PART".as_slice(),
+            "a GPT partition table (second copy)",
+        ),
     ];
     for (offset, bytes, what) in candidates {
         let Some(offset) = offset else { continue };
-        if holds(device, size, offset, bytes)? && !found.iter().any(|known| known.offset == offset) {
+        if holds(device, size, offset, bytes)? && !found.iter().any(|known| known.offset == offset)
+        {
             found.push(Signature { what, offset });
         }
     }
@@ -136,7 +205,12 @@ fn probe_zfs(device: &impl ReadAt, size: u64, found: &mut Vec<Signature>) -> io:
     const LABEL: u64 = 256 << 10;
     const RING: u64 = 128 << 10;
     let end = size & !(LABEL - 1);
-    let labels = [Some(0), Some(LABEL), end.checked_sub(2 * LABEL), end.checked_sub(LABEL)];
+    let labels = [
+        Some(0),
+        Some(LABEL),
+        end.checked_sub(2 * LABEL),
+        end.checked_sub(LABEL),
+    ];
     let mut ring = vec![0u8; RING as usize];
     for label in labels.into_iter().flatten() {
         let start = label + RING;
@@ -151,7 +225,10 @@ fn probe_zfs(device: &impl ReadAt, size: u64, found: &mut Vec<Signature>) -> io:
         if let Some(index) = hit {
             let offset = start + 1024 * index as u64;
             if !found.iter().any(|known| known.offset == offset) {
-                found.push(Signature { what: "a member of a ZFS pool", offset });
+                found.push(Signature {
+                    what: "a member of a ZFS pool",
+                    offset,
+                });
             }
         }
     }
@@ -170,9 +247,14 @@ fn probe_mbr(device: &impl ReadAt, size: u64, found: &mut Vec<Signature>) -> io:
     }
     let entries = sector[446..510].chunks_exact(16);
     let sane = entries.clone().all(|entry| entry[0] & 0x7f == 0);
-    let used = entries.clone().any(|entry| entry[4] != 0 && entry[12..16] != [0; 4]);
+    let used = entries
+        .clone()
+        .any(|entry| entry[4] != 0 && entry[12..16] != [0; 4]);
     if sane && used {
-        found.push(Signature { what: "a DOS (MBR) partition table", offset: 510 });
+        found.push(Signature {
+            what: "a DOS (MBR) partition table",
+            offset: 510,
+        });
     }
     Ok(())
 }
@@ -211,7 +293,10 @@ mod tests {
             for &offset in magic.offsets {
                 let found = probe_with(usize::try_from(offset).unwrap(), magic.bytes);
                 assert!(
-                    found.contains(&Signature { what: magic.what, offset }),
+                    found.contains(&Signature {
+                        what: magic.what,
+                        offset
+                    }),
                     "{} at {offset:#x}",
                     magic.what
                 );
@@ -226,7 +311,11 @@ mod tests {
             (SIZE - 0x1_0000, md.as_slice(), "md RAID"),
             (SIZE - 0x2000, md.as_slice(), "md RAID"),
             (SIZE - 0x200, b"EFI PART".as_slice(), "GPT"),
-            (SIZE - (128 << 10) + 5 * 1024, &0x00ba_b10c_u64.to_le_bytes(), "ZFS"),
+            (
+                SIZE - (128 << 10) + 5 * 1024,
+                &0x00ba_b10c_u64.to_le_bytes(),
+                "ZFS",
+            ),
         ] {
             let found = probe_with(offset, bytes);
             assert_eq!(found.len(), 1, "{word}: {found:?}");
@@ -241,6 +330,9 @@ mod tests {
         sector[510..].copy_from_slice(&[0x55, 0xaa]);
         sector[446 + 4] = 0x83;
         sector[446 + 12] = 8;
-        assert_eq!(probe_with(0, &sector)[0].what, "a DOS (MBR) partition table");
+        assert_eq!(
+            probe_with(0, &sector)[0].what,
+            "a DOS (MBR) partition table"
+        );
     }
 }

@@ -58,7 +58,9 @@ impl BlockFacts {
     /// The command that turns the namespace into one that can be mapped.
     pub fn cure(&self) -> Option<String> {
         let namespace = self.namespace.as_deref()?;
-        Some(format!("ndctl create-namespace -f -e {namespace} -m fsdax -M mem -a 2M"))
+        Some(format!(
+            "ndctl create-namespace -f -e {namespace} -m fsdax -M mem -a 2M"
+        ))
     }
 }
 
@@ -85,8 +87,16 @@ impl Sysfs {
         let directory = fs::canonicalize(directory).ok()?;
         let name = file_name(&directory)?;
         let partition = directory.join("partition").exists();
-        let disk = if partition { directory.parent()?.to_path_buf() } else { directory.clone() };
-        let start = if partition { number(&directory.join("start"))? * SECTOR } else { 0 };
+        let disk = if partition {
+            directory.parent()?.to_path_buf()
+        } else {
+            directory.clone()
+        };
+        let start = if partition {
+            number(&directory.join("start"))? * SECTOR
+        } else {
+            0
+        };
         let dax = number(&disk.join("queue/dax")) == Some(1);
 
         // `device` is the libnvdimm device that the pmem driver bound: a namespace, or the pfn or
@@ -126,9 +136,13 @@ impl Sysfs {
     /// Names the programs' devices that stand on this one (device mapper, md, …).
     pub fn holders(&self, major: u32, minor: u32) -> Vec<String> {
         let directory = self.root.join(format!("dev/block/{major}:{minor}/holders"));
-        let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let Ok(entries) = fs::read_dir(directory) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -178,18 +192,54 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let at = root.path();
         // An fsdax namespace: the disk's device is a pfn device.
-        put(at, "devices/ndbus0/region0/pfn0.1/resource", "0x240200000\n");
+        put(
+            at,
+            "devices/ndbus0/region0/pfn0.1/resource",
+            "0x240200000\n",
+        );
         put(at, "devices/ndbus0/region0/pfn0.1/mode", "memory\n");
-        put(at, "devices/ndbus0/region0/pfn0.1/namespace", "namespace0.0\n");
-        put(at, "devices/ndbus0/region0/pfn0.1/block/pmem0/queue/dax", "1\n");
-        put(at, "devices/ndbus0/region0/pfn0.1/block/pmem0/pmem0p1/partition", "1\n");
-        put(at, "devices/ndbus0/region0/pfn0.1/block/pmem0/pmem0p1/start", "2056\n");
-        symlink("../..", at.join("devices/ndbus0/region0/pfn0.1/block/pmem0/device")).unwrap();
+        put(
+            at,
+            "devices/ndbus0/region0/pfn0.1/namespace",
+            "namespace0.0\n",
+        );
+        put(
+            at,
+            "devices/ndbus0/region0/pfn0.1/block/pmem0/queue/dax",
+            "1\n",
+        );
+        put(
+            at,
+            "devices/ndbus0/region0/pfn0.1/block/pmem0/pmem0p1/partition",
+            "1\n",
+        );
+        put(
+            at,
+            "devices/ndbus0/region0/pfn0.1/block/pmem0/pmem0p1/start",
+            "2056\n",
+        );
+        symlink(
+            "../..",
+            at.join("devices/ndbus0/region0/pfn0.1/block/pmem0/device"),
+        )
+        .unwrap();
         // A raw one.
-        put(at, "devices/ndbus0/region1/namespace1.0/resource", "0x300001000\n");
+        put(
+            at,
+            "devices/ndbus0/region1/namespace1.0/resource",
+            "0x300001000\n",
+        );
         put(at, "devices/ndbus0/region1/namespace1.0/mode", "raw\n");
-        put(at, "devices/ndbus0/region1/namespace1.0/block/pmem1/queue/dax", "0\n");
-        symlink("../..", at.join("devices/ndbus0/region1/namespace1.0/block/pmem1/device")).unwrap();
+        put(
+            at,
+            "devices/ndbus0/region1/namespace1.0/block/pmem1/queue/dax",
+            "0\n",
+        );
+        symlink(
+            "../..",
+            at.join("devices/ndbus0/region1/namespace1.0/block/pmem1/device"),
+        )
+        .unwrap();
         put(at, "devices/virtual/block/loop3/queue/dax", "0\n");
         fs::create_dir_all(at.join("dev/block")).unwrap();
         for (number, target) in [
@@ -207,7 +257,10 @@ mod tests {
     fn a_partition_of_an_fsdax_namespace() {
         let root = tree();
         let facts = Sysfs::at(root.path()).describe(259, 1).unwrap();
-        assert_eq!((facts.name.as_str(), facts.disk.as_str()), ("pmem0p1", "pmem0"));
+        assert_eq!(
+            (facts.name.as_str(), facts.disk.as_str()),
+            ("pmem0p1", "pmem0")
+        );
         assert!(facts.partition && facts.dax);
         assert_eq!(facts.mode, Mode::Fsdax);
         assert_eq!(facts.namespace.as_deref(), Some("namespace0.0"));
@@ -232,7 +285,10 @@ mod tests {
     fn something_that_is_not_pmem() {
         let root = tree();
         let facts = Sysfs::at(root.path()).describe(7, 3).unwrap();
-        assert_eq!((facts.namespace, facts.physical, facts.dax), (None, None, false));
+        assert_eq!(
+            (facts.namespace, facts.physical, facts.dax),
+            (None, None, false)
+        );
         assert!(Sysfs::at(root.path()).describe(8, 0).is_none());
     }
 }

@@ -7,7 +7,9 @@
 /// A sentence that says what is wrong with the text.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
-    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let split = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(trimmed.len());
     let (digits, unit) = trimmed.split_at(split);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -20,7 +22,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is not a size; write for instance 512M or 2G");
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let whole: u64 = whole.parse().map_err(|_| wrong())?;
-    let mut bytes = whole.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too large"))?;
+    let mut bytes = whole
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("'{text}' is too large"))?;
     if !fraction.is_empty() {
         let fraction = fraction.get(..fraction.len().min(9)).ok_or_else(wrong)?;
         let value: u64 = fraction.parse().map_err(|_| wrong())?;
@@ -38,7 +42,11 @@ pub fn show_size(bytes: u64) -> String {
         if bytes >> shift != 0 {
             let tenths = (u128::from(bytes) * 10) >> shift;
             let (whole, tenth) = (tenths / 10, tenths % 10);
-            return if tenth == 0 { format!("{whole} {unit}") } else { format!("{whole}.{tenth} {unit}") };
+            return if tenth == 0 {
+                format!("{whole} {unit}")
+            } else {
+                format!("{whole}.{tenth} {unit}")
+            };
         }
     }
     format!("{bytes} bytes")

@@ -1,6 +1,6 @@
 //! What a person, or a program, gets to see.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{stderr, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -26,6 +26,7 @@ struct Report {
     status: u8,
     unmounted: bool,
     checked: bool,
+    superblock_restored: bool,
     records_replayed: Option<u64>,
     replay_error: Option<String>,
     orphans_finished: u64,
@@ -90,12 +91,22 @@ impl Output {
         }
     }
 
+    /// The primary superblock was damaged and is written anew from its copy.
+    pub fn superblock_restored(&mut self) {
+        self.report.superblock_restored = true;
+        let name = &self.report.device;
+        self.line(&format!(
+            "{name}: the superblock is damaged; restored from its copy"
+        ));
+    }
+
     /// The journal was replayed.
     pub fn replayed(&mut self, records: u64) {
         self.report.records_replayed = Some(records);
         self.line(&format!(
-            "{}: was not unmounted; journal replayed ({records} records)",
-            self.report.device
+            "{}: was not unmounted; journal replayed ({})",
+            self.report.device,
+            counted(records, "record", "records")
         ));
     }
 
@@ -111,7 +122,11 @@ impl Output {
     /// Orphans were finished.
     pub fn orphans_finished(&mut self, count: u64) {
         self.report.orphans_finished = count;
-        self.line(&format!("{}: {count} orphans finished", self.report.device));
+        let name = &self.report.device;
+        self.line(&format!(
+            "{name}: {} finished",
+            counted(count, "orphan", "orphans")
+        ));
     }
 
     /// The check is through.
@@ -147,19 +162,20 @@ impl Output {
         let report = &self.report;
         let issues = report.issues.len();
         if report.checked && (issues != 0 || !self.quiet) {
-            let share = (report.blocks_used * 100).checked_div(report.blocks).unwrap_or(0);
+            let share = (report.blocks_used * 100)
+                .checked_div(report.blocks)
+                .unwrap_or(0);
             let verdict = match issues {
                 0 if report.replay_error.is_some() => "journal not replayed".to_owned(),
                 0 => "no errors".to_owned(),
-                1 => "1 error".to_owned(),
-                n => format!("{n} errors"),
+                issues => counted(issues as u64, "error", "errors"),
             };
             println!(
-                "{}: {verdict}; {} files, {} directories, {} symbolic links, {} of {} used ({share} %)",
+                "{}: {verdict}; {}, {}, {}, {} of {} used ({share} %)",
                 report.device,
-                report.files,
-                report.directories,
-                report.symlinks,
+                counted(report.files, "file", "files"),
+                counted(report.directories, "directory", "directories"),
+                counted(report.symlinks, "symbolic link", "symbolic links"),
                 show_size(report.blocks_used.saturating_mul(4096)),
                 show_size(report.blocks.saturating_mul(4096)),
             );
@@ -179,11 +195,19 @@ impl Output {
     }
 }
 
+/// A number with its noun.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 impl Observer for Output {
     fn issue(&mut self, issue: &Issue) {
         let message = issue.to_string();
         self.line(&message);
-        self.report.issues.push(Finding { issue: issue.name(), message });
+        self.report.issues.push(Finding {
+            issue: issue.name(),
+            message,
+        });
     }
 
     fn progress(&mut self, stage: Stage, done: u64, total: u64) {

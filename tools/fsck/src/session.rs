@@ -5,7 +5,7 @@
 
 use ochre::engine::error::Error;
 use ochre::engine::filesystem::{Filesystem, MountOptions};
-use ochre::engine::fsck::{self, Options, Summary};
+use ochre::engine::fsck::{self, Copy, Issue, Observer, Options, Summary};
 use ochre::engine::media::Media;
 use ochre::engine::superblock;
 use ochre::platform::log;
@@ -23,8 +23,13 @@ use crate::{Arguments, CLEAN, CORRECTED, ERRORS_LEFT};
 ///
 /// Why the check could not be made.
 pub fn run(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
-    let access = if arguments.no { Access::ReadExclusive } else { Access::Write };
-    let device = device::open(&arguments.device, access, None).map_err(|error| error.to_string())?;
+    let access = if arguments.no {
+        Access::ReadExclusive
+    } else {
+        Access::Write
+    };
+    let device =
+        device::open(&arguments.device, access, None).map_err(|error| error.to_string())?;
     let name = device.path.display().to_string();
     let facts_phase = device.facts.as_ref().and_then(|facts| facts.phase());
     // What the engine would log, the check says better.
@@ -50,10 +55,21 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
         return Ok(CLEAN);
     }
     if arguments.no {
+        if info.from_backup {
+            // Recovery restores it from its copy, here in the overlay only.
+            output.issue(&Issue::SuperblockDamaged(Copy::Primary, "cannot be used"));
+        }
         let overlay = Overlay::new(Borrowed(&image));
         let (status, _) = recover_and_check(&name, &overlay, info.clean, output)?;
-        // In the overlay only: nothing was corrected.
-        return Ok(if status == CORRECTED { CLEAN } else { status });
+        return Ok(match status {
+            _ if info.from_backup => ERRORS_LEFT,
+            // In the overlay only: nothing was corrected.
+            CORRECTED => CLEAN,
+            other => other,
+        });
+    }
+    if info.from_backup {
+        output.superblock_restored();
     }
     let (mut status, summary) = recover_and_check(&name, &image, info.clean, output)?;
     if status != ERRORS_LEFT && summary.orphans != 0 {
@@ -61,9 +77,15 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
         output.orphans_finished(summary.orphans);
         let again = check(&image, Options::default(), output);
         let again = again.map_err(|error| explain(&name, error))?;
-        status = if again.issues == 0 { CORRECTED } else { ERRORS_LEFT };
+        status = if again.issues == 0 {
+            CORRECTED
+        } else {
+            ERRORS_LEFT
+        };
     }
-    image.finish().map_err(|error| format!("cannot write to {name}: {error}"))?;
+    image
+        .finish()
+        .map_err(|error| format!("cannot write to {name}: {error}"))?;
     Ok(status)
 }
 

@@ -76,7 +76,10 @@ struct Arguments {
 
 fn parse_label(text: &str) -> Result<String, String> {
     if text.len() > LABEL_LEN {
-        return Err(format!("{} bytes are too long: at most {LABEL_LEN}", text.len()));
+        return Err(format!(
+            "{} bytes are too long: at most {LABEL_LEN}",
+            text.len()
+        ));
     }
     Ok(text.to_owned())
 }
@@ -93,7 +96,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match run(&arguments) {
@@ -128,7 +135,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
     let name = device.path.display().to_string();
     if device.is_block && arguments.size.is_some() {
-        return Err(format!("--size is for image files, and {name} is a block device"));
+        return Err(format!(
+            "--size is for image files, and {name} is a block device"
+        ));
     }
     if let Some(problem) = device::not_mappable(&device) {
         if !arguments.force {
@@ -152,12 +161,18 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
     let found = occupied::find(&device).map_err(|error| format!("cannot read {name}: {error}"))?;
     if !arguments.force {
         if let Some(what) = found.first() {
-            return Err(format!("{name} holds {}; use -f to overwrite it", what.what));
+            return Err(format!(
+                "{name} holds {}; use -f to overwrite it",
+                what.what
+            ));
         }
     }
     let size = device.size;
     let old = occupied::places(&found, size);
-    let eraser = device.file.try_clone().map_err(|error| format!("{name}: {error}"))?;
+    let eraser = device
+        .file
+        .try_clone()
+        .map_err(|error| format!("{name}: {error}"))?;
 
     let options = options(arguments, size, phase)?;
     let image = Image::new(device, phase);
@@ -170,7 +185,9 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
     drop(eraser);
     let progress = |_done, _total| {};
     let info = mkfs(&image, &options, progress).map_err(|error| explain(&name, size, error))?;
-    image.finish().map_err(|error| format!("cannot write to {name}: {error}"))?;
+    image
+        .finish()
+        .map_err(|error| format!("cannot write to {name}: {error}"))?;
     if !arguments.quiet {
         let text = summary::text(&name, &info);
         let _ = std::io::stdout().write_all(text.as_bytes());
@@ -186,13 +203,18 @@ fn options(arguments: &Arguments, size: u64, phase: u64) -> Result<MkfsOptions, 
         bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
     let uuid = arguments.uuid.unwrap_or_else(|| {
-        let bytes = random[32..].first_chunk::<16>().copied().unwrap_or_default();
+        let bytes = random[32..]
+            .first_chunk::<16>()
+            .copied()
+            .unwrap_or_default();
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     });
     let mut label = [0; LABEL_LEN];
     let text = arguments.label.as_deref().unwrap_or_default();
     label[..text.len()].copy_from_slice(text.as_bytes());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Ok(MkfsOptions {
         size,
         phase,
@@ -202,7 +224,10 @@ fn options(arguments: &Arguments, size: u64, phase: u64) -> Result<MkfsOptions, 
         hash_key: [word(2), word(3)],
         lanes: arguments.lanes,
         time: Timestamp(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)),
-        owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        owner: (
+            rustix::process::getuid().as_raw(),
+            rustix::process::getgid().as_raw(),
+        ),
     })
 }
 

@@ -26,7 +26,10 @@ pub fn find(device: &Device) -> io::Result<Vec<Signature>> {
 
 /// Addresses of 4 KiB blocks with signatures of others, or with an old copy of our superblock.
 pub fn places(found: &[Signature], size: u64) -> Vec<u64> {
-    let mut places: Vec<u64> = found.iter().map(|signature| signature.offset & !0xfff).collect();
+    let mut places: Vec<u64> = found
+        .iter()
+        .map(|signature| signature.offset & !0xfff)
+        .collect();
     places.retain(|&place| place < size);
     places.sort_unstable();
     places.dedup();

@@ -27,9 +27,16 @@ pub fn text(name: &str, info: &SuperInfo) -> String {
     }
     line(
         "size",
-        format!("{} ({} blocks of 4 KiB)", show_size(geometry.size()), geometry.blocks),
+        format!(
+            "{} ({} blocks of 4 KiB)",
+            show_size(geometry.size()),
+            geometry.blocks
+        ),
     );
-    line("for data", format!("{} ({data} blocks)", show_size(data * BLOCK_SIZE)));
+    line(
+        "for data",
+        format!("{} ({data} blocks)", show_size(data * BLOCK_SIZE)),
+    );
     line("groups", {
         let last = geometry.ag_blocks(geometry.ag_count.saturating_sub(1));
         let count = geometry.ag_count;
@@ -40,12 +47,18 @@ pub fn text(name: &str, info: &SuperInfo) -> String {
             (_, false) => format!("{count} of 1 GiB, the last one of {size}"),
         }
     });
-    line("journal", format!("{} in {} lanes", show_size(journal), geometry.lanes));
+    line(
+        "journal",
+        format!("{} in {} lanes", show_size(journal), geometry.lanes),
+    );
     line("orphans", format!("{} at a time", geometry.orphan_slots));
     let aligned = if info.phase == 0 {
         "starts on a 2 MiB boundary of physical memory".to_owned()
     } else {
-        format!("starts {:#x} bytes behind a 2 MiB boundary of physical memory", info.phase)
+        format!(
+            "starts {:#x} bytes behind a 2 MiB boundary of physical memory",
+            info.phase
+        )
     };
     line("memory", aligned);
     format!("{name}: Ochre filesystem made\n{text}")

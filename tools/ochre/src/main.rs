@@ -1,2 +1,137 @@
-//! stub
-fn main() {}
+//! `ochre`: looks into Ochre filesystems.
+//!
+//! `ochre inspect` shows any structure of an image, for people and as JSON. It believes nothing: a
+//! damaged structure is shown as it is, with what is wrong about it.
+
+mod block;
+mod group;
+mod inode;
+mod journal;
+mod names;
+mod print;
+mod reader;
+mod superblock;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ochre_tools::device::{self, Access};
+use ochre_tools::image::Image;
+
+use reader::Reader;
+
+/// Exit status for everything that went wrong.
+const FAILED: u8 = 1;
+/// Exit status for wrong usage.
+const USAGE: u8 = 2;
+
+/// Look into Ochre filesystems.
+#[derive(Parser)]
+#[command(name = "ochre", bin_name = "ochre", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show a structure of an image or device
+    #[command(after_help = "Examples:\n  \
+        ochre inspect /dev/pmem0                   the superblock\n  \
+        ochre inspect test.img inode 1 --json      the root directory's inode as JSON\n  \
+        ochre inspect test.img dir 1               the names in the root directory")]
+    Inspect {
+        /// Block device (such as /dev/pmem0) or image file
+        #[arg(value_name = "IMAGE")]
+        image: PathBuf,
+
+        /// What to show; the superblock if not given
+        #[command(subcommand)]
+        what: Option<What>,
+
+        /// Print JSON
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Print the version and the format that it knows
+    Version,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum What {
+    /// The superblock and its copy
+    Superblock,
+    /// An allocation group: header, free space, inode chunks
+    Ag {
+        /// Its number, from 0
+        number: u32,
+    },
+    /// An inode with its extents or its target
+    Inode {
+        /// Its number; 1 is the root directory
+        number: u64,
+    },
+    /// The names in a directory
+    Dir {
+        /// The inode number of the directory
+        number: u64,
+    },
+    /// A block of the device, whatever it is
+    Block {
+        /// Its number, in units of 4 KiB
+        number: u64,
+    },
+    /// The journal: checkpoints and records
+    Journal,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let result = match arguments.command {
+        Command::Inspect { image, what, json } => inspect(&image, what, json),
+        Command::Version => {
+            println!(
+                "ochre {} (format version {})",
+                env!("CARGO_PKG_VERSION"),
+                ochre::engine::format::superblock::VERSION
+            );
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => ochre_tools::fail("ochre", FAILED, message),
+    }
+}
+
+fn inspect(path: &std::path::Path, what: Option<What>, json: bool) -> Result<(), String> {
+    let device = device::open(path, Access::Inspect, None).map_err(|error| error.to_string())?;
+    let name = device.path.display().to_string();
+    let image = Image::new(device, 0);
+    let what = what.unwrap_or(What::Superblock);
+    let value = if matches!(what, What::Superblock) {
+        superblock::show(&image, &name)?
+    } else {
+        let reader = Reader::new(&image, &name)?;
+        match what {
+            What::Superblock => return Ok(()),
+            What::Ag { number } => group::show(&reader, number)?,
+            What::Inode { number } => inode::show(&reader, number)?,
+            What::Dir { number } => names::show(&reader, number)?,
+            What::Block { number } => block::show(&reader, number)?,
+            What::Journal => journal::show(&reader)?,
+        }
+    };
+    print::print(&value, json)
+}

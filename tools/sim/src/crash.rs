@@ -94,7 +94,11 @@ impl SimMedia {
     /// Fences, bytes and lines so far.
     pub fn counts(&self) -> Counts {
         let f = self.flight();
-        Counts { fences: f.fences, stored: f.stored, written_back: f.written_back }
+        Counts {
+            fences: f.fences,
+            stored: f.stored,
+            written_back: f.written_back,
+        }
     }
 
     /// Groups of stores whose arrival is open: an ordinary line is one group of ordered stores, a non-temporal word one.
@@ -115,10 +119,15 @@ impl SimMedia {
     /// Images that a power cut now may leave. All of them if there are at most `limit`, else `limit` samples among which are
     /// the extremes: nothing arrives, everything does.
     pub fn crash_images(&self, random: &mut Random, limit: usize) -> Vec<MemoryMedia> {
-        let open: Vec<Vec<Pending>> = self.flight().lines.values().flat_map(|l| groups(l)).collect();
-        let total = open
-            .iter()
-            .try_fold(1usize, |n, g| n.checked_mul(g.len() + 1).filter(|n| *n <= limit));
+        let open: Vec<Vec<Pending>> = self
+            .flight()
+            .lines
+            .values()
+            .flat_map(|l| groups(l))
+            .collect();
+        let total = open.iter().try_fold(1usize, |n, g| {
+            n.checked_mul(g.len() + 1).filter(|n| *n <= limit)
+        });
         match total {
             Some(total) => (0..total)
                 .map(|mut number| {
@@ -179,10 +188,17 @@ impl SimMedia {
     }
 
     fn before_fence(&self) {
-        let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let hook = self
+            .hook
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(mut hook) = hook {
             hook(self);
-            self.hook.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(hook);
+            self.hook
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(hook);
         }
     }
 
@@ -192,7 +208,9 @@ impl SimMedia {
         f.fences += 1;
         f.lines.retain(|_, line| {
             // Whatever is ordered before a store that must have arrived has arrived too.
-            let last = line.iter().rposition(|p| p.covered_by & cpus != 0 && !p.through);
+            let last = line
+                .iter()
+                .rposition(|p| p.covered_by & cpus != 0 && !p.through);
             let mut i = 0;
             line.retain(|p| {
                 let ordered = !p.through && last.is_some_and(|l| i <= l);

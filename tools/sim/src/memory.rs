@@ -27,7 +27,12 @@ pub struct MemoryMedia {
 impl MemoryMedia {
     /// `size` bytes of zeros.
     pub fn new(size: u64) -> Self {
-        Self { size, phase: 0, synchronous: true, pages: Arc::default() }
+        Self {
+            size,
+            phase: 0,
+            synchronous: true,
+            pages: Arc::default(),
+        }
     }
 
     /// The same with another physical address.
@@ -51,7 +56,10 @@ impl MemoryMedia {
     /// A copy that shares nothing.
     pub fn snapshot(&self) -> Self {
         let pages = self.lock().clone();
-        Self { pages: Arc::new(Mutex::new(pages)), ..self.clone() }
+        Self {
+            pages: Arc::new(Mutex::new(pages)),
+            ..self.clone()
+        }
     }
 
     /// Makes reads of `len` bytes from `address` fail.
@@ -81,21 +89,30 @@ impl MemoryMedia {
     }
 
     fn put(&self, address: u64, bytes: &[u8]) {
-        assert!(address + bytes.len() as u64 <= self.size, "store outside the medium at {address:#x}");
+        assert!(
+            address + bytes.len() as u64 <= self.size,
+            "store outside the medium at {address:#x}"
+        );
         let mut pages = self.lock();
         let mut done = 0;
         while done < bytes.len() {
             let at = address + done as u64;
             let offset = (at % PAGE) as usize;
             let n = (PAGE as usize - offset).min(bytes.len() - done);
-            let page = pages.pages.entry(at / PAGE).or_insert_with(|| Box::new([0; PAGE as usize]));
+            let page = pages
+                .pages
+                .entry(at / PAGE)
+                .or_insert_with(|| Box::new([0; PAGE as usize]));
             page[offset..offset + n].copy_from_slice(&bytes[done..done + n]);
             done += n;
         }
     }
 
     fn clear(&self, address: u64, len: u64) {
-        assert!(address + len <= self.size, "store outside the medium at {address:#x}");
+        assert!(
+            address + len <= self.size,
+            "store outside the medium at {address:#x}"
+        );
         let mut pages = self.lock();
         let mut at = address;
         let end = address + len;
@@ -123,7 +140,11 @@ impl Media for MemoryMedia {
             return Err(Error::Io);
         }
         let pages = self.lock();
-        if pages.poison.iter().any(|(p, n)| address < p + n && *p < address + len) {
+        if pages
+            .poison
+            .iter()
+            .any(|(p, n)| address < p + n && *p < address + len)
+        {
             return Err(Error::Io);
         }
         let mut done = 0;
@@ -147,7 +168,10 @@ impl Media for MemoryMedia {
     }
 
     fn store(&self, address: u64, bytes: &[u8]) {
-        assert!(address % 8 == 0 && bytes.len() % 8 == 0, "store of part of a word");
+        assert!(
+            address % 8 == 0 && bytes.len() % 8 == 0,
+            "store of part of a word"
+        );
         self.put(address, bytes);
     }
 

@@ -48,10 +48,15 @@ fn full_is_full_cleanly() {
     let media = image::formatted(24 << 20);
     let fs = Fs::mount(media, &MountOptions::default()).expect("mount");
     let root = fs.iget(fs.root()).expect("root");
-    let promised = fs.create(&root, b"promised", &new(FileKind::Regular)).expect("create");
+    let promised = fs
+        .create(&root, b"promised", &new(FileKind::Regular))
+        .expect("create");
     let none = Times::default();
-    fs.preallocate(&promised, FileBlock(0), 700, None, &none).expect("preallocate");
-    let sparse = fs.create(&root, b"sparse", &new(FileKind::Regular)).expect("create");
+    fs.preallocate(&promised, FileBlock(0), 700, None, &none)
+        .expect("preallocate");
+    let sparse = fs
+        .create(&root, b"sparse", &new(FileKind::Regular))
+        .expect("create");
     let mut data = 0;
     loop {
         match write(&fs, &sparse, data * 2) {
@@ -60,7 +65,10 @@ fn full_is_full_cleanly() {
         }
     }
     assert_sound(fs.media(), false);
-    assert_eq!(fs.preallocate(&sparse, FileBlock(1 << 20), 9, None, &none), Err(Error::NoSpace));
+    assert_eq!(
+        fs.preallocate(&sparse, FileBlock(1 << 20), 9, None, &none),
+        Err(Error::NoSpace)
+    );
     let (size, blocks) = (sparse.attributes().size, sparse.attributes().blocks);
     assert_eq!(size, (data * 2 - 1) * BLOCK_SIZE);
     // Metadata may go a little further than data.
@@ -76,25 +84,32 @@ fn full_is_full_cleanly() {
     assert_sound(fs.media(), false);
     // What was promised is kept: every second block is converted, which splits the tree's leaves.
     for block in 0..350 {
-        let reserved = fs.reserve_write(&promised, FileBlock(block * 2), 1, 0).expect("promised");
+        let reserved = fs
+            .reserve_write(&promised, FileBlock(block * 2), 1, 0)
+            .expect("promised");
         assert_eq!(reserved.kind, WriteKind::Convert);
         let args = PublishArgs {
             new_size: Some((block * 2 + 1) * BLOCK_SIZE),
             times: none,
         };
-        fs.publish(&promised, reserved, 1, &args).expect("a promised block");
+        fs.publish(&promised, reserved, 1, &args)
+            .expect("a promised block");
     }
     for block in 0..200 {
-        let mapping = fs.fault_allocate(&promised, FileBlock(block * 2 + 1), 1).expect("a promised fault");
+        let mapping = fs
+            .fault_allocate(&promised, FileBlock(block * 2 + 1), 1)
+            .expect("a promised fault");
         assert!(matches!(mapping.state, MappingState::Written(_)));
     }
     assert_eq!(sparse.attributes().blocks, blocks);
     assert_sound(fs.media(), false);
     // And what gives space back works.
-    fs.punch(&promised, FileBlock(100), FileBlock(103), &none).expect("punch");
+    fs.punch(&promised, FileBlock(100), FileBlock(103), &none)
+        .expect("punch");
     fs.truncate(&sparse, size / 2, &none).expect("truncate");
     for (name, inode) in &files {
-        fs.unlink(&root, name.as_bytes(), inode, Timestamp(6)).expect("unlink");
+        fs.unlink(&root, name.as_bytes(), inode, Timestamp(6))
+            .expect("unlink");
         fs.evict(inode).expect("evict");
     }
     for (name, inode) in [(&b"sparse"[..], &sparse), (b"promised", &promised)] {
@@ -112,18 +127,22 @@ fn punching_a_full_filesystem() {
     let media = image::formatted(24 << 20);
     let fs = Fs::mount(media, &MountOptions::default()).expect("mount");
     let root = fs.iget(fs.root()).expect("root");
-    let file = fs.create(&root, b"file", &new(FileKind::Regular)).expect("create");
+    let file = fs
+        .create(&root, b"file", &new(FileKind::Regular))
+        .expect("create");
     let none = Times::default();
     let mut at = 0;
     while let Ok(reserved) = fs.reserve_write(&file, FileBlock(at), 64, 0) {
         let len = reserved.len;
-        fs.publish(&file, reserved, len, &PublishArgs::default()).expect("publish");
+        fs.publish(&file, reserved, len, &PublishArgs::default())
+            .expect("publish");
         at += len;
     }
     assert!(at > 1000);
     let before = file.attributes().blocks;
     for block in (1..at).step_by(3) {
-        fs.punch(&file, FileBlock(block), FileBlock(block + 1), &none).expect("punch");
+        fs.punch(&file, FileBlock(block), FileBlock(block + 1), &none)
+            .expect("punch");
         if block < 40 {
             assert_sound(fs.media(), false);
         }
@@ -139,10 +158,17 @@ fn no_memory_changes_nothing() {
     type Call = fn(&Fs, &[Inode]) -> Result<()>;
     let target = [b't'; 2000];
     let calls: &[(&str, Call)] = &[
-        ("create", |fs, i| fs.create(&i[0], b"new", &new(FileKind::Regular)).map(drop)),
-        ("mkdir", |fs, i| fs.create(&i[1], b"new", &new(FileKind::Directory)).map(drop)),
+        ("create", |fs, i| {
+            fs.create(&i[0], b"new", &new(FileKind::Regular)).map(drop)
+        }),
+        ("mkdir", |fs, i| {
+            fs.create(&i[1], b"new", &new(FileKind::Directory))
+                .map(drop)
+        }),
         ("link", |fs, i| fs.link(&i[1], b"link", &i[2], Timestamp(9))),
-        ("unlink", |fs, i| fs.unlink(&i[0], b"file", &i[2], Timestamp(9))),
+        ("unlink", |fs, i| {
+            fs.unlink(&i[0], b"file", &i[2], Timestamp(9))
+        }),
         ("rename", |fs, i| {
             fs.rename(&RenameArgs {
                 old_dir: &i[0],
@@ -156,14 +182,23 @@ fn no_memory_changes_nothing() {
             })
         }),
         ("write", |fs, i| write(fs, &i[2], 5000)),
-        ("fault", |fs, i| fs.fault_allocate(&i[2], FileBlock(77), 1).map(drop)),
+        ("fault", |fs, i| {
+            fs.fault_allocate(&i[2], FileBlock(77), 1).map(drop)
+        }),
         ("preallocate", |fs, i| {
             fs.preallocate(&i[2], FileBlock(9000), 3, None, &Times::default())
         }),
-        ("punch", |fs, i| fs.punch(&i[2], FileBlock(40), FileBlock(60), &Times::default())),
-        ("truncate", |fs, i| fs.truncate(&i[2], 10_000, &Times::default())),
+        ("punch", |fs, i| {
+            fs.punch(&i[2], FileBlock(40), FileBlock(60), &Times::default())
+        }),
+        ("truncate", |fs, i| {
+            fs.truncate(&i[2], 10_000, &Times::default())
+        }),
         ("attributes", |fs, i| {
-            let set = SetAttributes { uid: Some(3), ..SetAttributes::default() };
+            let set = SetAttributes {
+                uid: Some(3),
+                ..SetAttributes::default()
+            };
             fs.set_attributes(&i[2], &set)
         }),
         ("readdir", |fs, i| fs.readdir(&i[0], 0, &mut |_| true)),
@@ -173,11 +208,20 @@ fn no_memory_changes_nothing() {
             let media = image::formatted(24 << 20);
             let fs = Fs::mount(media, &MountOptions::default()).expect("mount");
             let root = fs.iget(fs.root()).expect("root");
-            let long = NewInode { symlink: Some(&target), ..new(FileKind::Symlink) };
+            let long = NewInode {
+                symlink: Some(&target),
+                ..new(FileKind::Symlink)
+            };
             fs.create(&root, b"long", &long).expect("symlink");
-            let dir = fs.create(&root, b"dir", &new(FileKind::Directory)).expect("mkdir");
-            let file = fs.create(&root, b"file", &new(FileKind::Regular)).expect("create");
-            let over = fs.create(&dir, b"over", &new(FileKind::Regular)).expect("create");
+            let dir = fs
+                .create(&root, b"dir", &new(FileKind::Directory))
+                .expect("mkdir");
+            let file = fs
+                .create(&root, b"file", &new(FileKind::Regular))
+                .expect("create");
+            let over = fs
+                .create(&dir, b"over", &new(FileKind::Regular))
+                .expect("create");
             for n in 0..30 {
                 write(&fs, &file, n * 5).expect("write");
             }
@@ -197,8 +241,16 @@ fn no_memory_changes_nothing() {
                 // It could do without.
                 continue;
             }
-            assert_eq!(done, Err(Error::NoMemory), "{name}, {allowed} allocations allowed");
-            assert_eq!((state(), fs.statfs()), before, "{name}, {allowed} allocations allowed");
+            assert_eq!(
+                done,
+                Err(Error::NoMemory),
+                "{name}, {allowed} allocations allowed"
+            );
+            assert_eq!(
+                (state(), fs.statfs()),
+                before,
+                "{name}, {allowed} allocations allowed"
+            );
             assert!(!fs.is_read_only());
             call(&fs, &inodes).expect("the same call with memory");
             for inode in &inodes {

@@ -52,11 +52,20 @@ fn groups_start_on_physical_2_mib() {
 #[test]
 fn sizes_that_make_no_sense_are_refused() {
     let small = MemoryMedia::new(MIN_SIZE - 4096);
-    assert!(matches!(mkfs(&small, &options(MIN_SIZE - 4096), |_, _| {}), Err(Error::TooSmall { .. })));
-    assert!(matches!(mkfs(&small, &options(MIN_SIZE), |_, _| {}), Err(Error::DeviceTooSmall { .. })));
+    assert!(matches!(
+        mkfs(&small, &options(MIN_SIZE - 4096), |_, _| {}),
+        Err(Error::TooSmall { .. })
+    ));
+    assert!(matches!(
+        mkfs(&small, &options(MIN_SIZE), |_, _| {}),
+        Err(Error::DeviceTooSmall { .. })
+    ));
     let mut o = options(MIN_SIZE);
     o.lanes = Some(5);
-    assert_eq!(mkfs(&MemoryMedia::new(MIN_SIZE), &o, |_, _| {}).err(), Some(Error::Invalid));
+    assert_eq!(
+        mkfs(&MemoryMedia::new(MIN_SIZE), &o, |_, _| {}).err(),
+        Some(Error::Invalid)
+    );
     assert!(matches!(
         mkfs(&MemoryMedia::new(1 << 50), &options(1 << 50), |_, _| {}),
         Err(Error::TooBig { .. })
@@ -67,7 +76,10 @@ fn sizes_that_make_no_sense_are_refused() {
 fn each_wrong_superblock_has_its_error() {
     assert_eq!(refuse(MemoryMedia::new(MIN_SIZE)), Error::WrongType);
     let media = fresh(MIN_SIZE);
-    assert!(matches!(refuse(media.clone().resized(MIN_SIZE - MIB)), Error::DeviceTooSmall { .. }));
+    assert!(matches!(
+        refuse(media.clone().resized(MIN_SIZE - MIB)),
+        Error::DeviceTooSmall { .. }
+    ));
 
     let rewrite = |f: &dyn Fn(&mut superblock::SuperInfo)| {
         let media = fresh(MIN_SIZE);
@@ -77,8 +89,14 @@ fn each_wrong_superblock_has_its_error() {
         media.damage(0, zerocopy_bytes(&sb));
         media
     };
-    assert_eq!(refuse(rewrite(&|i| i.features[2] = 8)), Error::UnknownFeatures(8));
-    assert_eq!(refuse(rewrite(&|i| i.features[1] = 4)), Error::UnknownReadOnlyFeatures(4));
+    assert_eq!(
+        refuse(rewrite(&|i| i.features[2] = 8)),
+        Error::UnknownFeatures(8)
+    );
+    assert_eq!(
+        refuse(rewrite(&|i| i.features[1] = 4)),
+        Error::UnknownReadOnlyFeatures(4)
+    );
     assert!(Volume::open(rewrite(&|i| i.features[1] = 4), true).is_ok());
     assert!(Volume::open(rewrite(&|i| i.features[0] = 4), false).is_ok());
 }
@@ -92,14 +110,24 @@ use zerocopy as ochre_bytes;
 
 #[test]
 fn a_damaged_primary_is_replaced_by_its_copy() {
-    for (address, bytes) in [(0u64, &b"garbage!"[..]), (100, &b"x"[..]), (8, &[1, 2, 3, 4][..])] {
+    for (address, bytes) in [
+        (0u64, &b"garbage!"[..]),
+        (100, &b"x"[..]),
+        (8, &[1, 2, 3, 4][..]),
+    ] {
         let media = fresh(MIN_SIZE);
         media.damage(address, bytes);
         let v = open(media.clone());
         assert!(v.info().from_backup);
-        assert!(v.recovered().ran, "the copy does not know whether the volume is clean");
+        assert!(
+            v.recovered().ran,
+            "the copy does not know whether the volume is clean"
+        );
         v.close().unwrap();
-        assert!(!superblock::load(&media).unwrap().from_backup, "the primary was restored");
+        assert!(
+            !superblock::load(&media).unwrap().from_backup,
+            "the primary was restored"
+        );
     }
     let media = fresh(MIN_SIZE);
     media.poison(0, 64);
@@ -115,7 +143,10 @@ fn read_only_writes_nothing() {
     let media = fresh(MIN_SIZE);
     let before = media.bytes(0, MIN_SIZE as usize);
     let v = Volume::open(media.clone(), true).unwrap();
-    assert_eq!(v.begin(ochre::engine::alloc::policy::Purpose::Data).err(), Some(Error::ReadOnly));
+    assert_eq!(
+        v.begin(ochre::engine::alloc::policy::Purpose::Data).err(),
+        Some(Error::ReadOnly)
+    );
     v.close().unwrap();
     drop(v);
     assert!(media.bytes(0, MIN_SIZE as usize) == before);

@@ -16,8 +16,8 @@ mod tree;
 #[path = "model/world.rs"]
 mod world;
 
-use proptest::prelude::*;
 use op::op;
+use proptest::prelude::*;
 use world::World;
 
 proptest! {
@@ -29,6 +29,8 @@ proptest! {
         for op in &ops {
             world.apply(op);
         }
+        // As if the machine went down here, with all its stores in the medium.
+        world.compare_image(world.fs().media().snapshot());
         world.remount();
     }
 }

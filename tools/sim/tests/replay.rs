@@ -17,14 +17,20 @@ use ochre::engine::types::*;
 use ochre::engine::verify::Expected;
 use ochre::engine::volume::Volume;
 use ochre::platform::set_current_cpu;
-use ochre_sim::seed::{seed, Random};
+#[cfg(not(feature = "mutants"))]
+use ochre_sim::seed::seed;
+use ochre_sim::seed::Random;
 use ochre_sim::{MemoryMedia, SimMedia};
 use std::sync::{Arc, Mutex};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"OXLF");
 
 fn expected(k: u64) -> Expected {
-    Expected { magic: MAGIC, owner: Ino(k), generation: Generation(1) }
+    Expected {
+        magic: MAGIC,
+        owner: Ino(k),
+        generation: Generation(1),
+    }
 }
 
 fn header(block: Block, uuid: &[u8; 16], k: u64) -> [u8; 72] {
@@ -39,12 +45,23 @@ fn header(block: Block, uuid: &[u8; 16], k: u64) -> [u8; 72] {
 }
 
 /// Transaction k; `old` is the block that the one before made.
-fn step<M: Media>(v: &Volume<M>, k: u64, old: Option<Block>) -> Result<Block> {
+fn step<M: Media>(
+    v: &Volume<M>,
+    k: u64,
+    old: Option<Block>,
+    freed: Option<Block>,
+) -> Result<Block> {
     let root = Object::Inode(v.inode_address(Ino::ROOT)?);
     // Data that is published: stored, not fenced, before the transaction.
-    let reserved = v.reserve(&data(1, 0, 1))?;
+    // It would like the metadata block that the transaction before freed.
+    let request = ochre::engine::alloc::AllocRequest {
+        goal: freed,
+        ..data(1, 0, 1)
+    };
+    let reserved = v.reserve(&request)?;
     let content = reserved.run();
-    v.media().store_through(content.start.address(), &k.to_le_bytes());
+    v.media()
+        .store_through(content.start.address(), &k.to_le_bytes());
     let mut tx = v.begin(Purpose::Removal)?;
     tx.publishes_data();
     let run = reserved.detach();
@@ -60,9 +77,19 @@ fn step<M: Media>(v: &Volume<M>, k: u64, old: Option<Block>) -> Result<Block> {
     tx.write_raw(before, &k.to_le_bytes())?;
     if k > 1 {
         let last = tx.read_u64(v.inode_address(Ino::ROOT)? + 96)?;
-        tx.free(Run { start: Block(last), len: 1 }, Class::Data)?;
+        tx.free(
+            Run {
+                start: Block(last),
+                len: 1,
+            },
+            Class::Data,
+        )?;
     }
     tx.update(root, 96, &run.start.0.to_le_bytes())?;
+    // A lane comes round after a few of these.
+    for i in 0..if k % 3 == 0 { 4 } else { 0 } {
+        tx.write_raw(v.geometry().orphan_slot(65 + i), &[0; 7000])?;
+    }
     if let Some(old) = old {
         tx.free(Run { start: old, len: 1 }, Class::Metadata)?;
     }
@@ -110,7 +137,10 @@ fn judge(image: MemoryMedia) -> Result<u64, String> {
         }
         let used = v.usage().map_err(text)?;
         if used.blocks - used.free != 6 {
-            return Err(format!("{} blocks are in use instead of 6", used.blocks - used.free));
+            return Err(format!(
+                "{} blocks are in use instead of 6",
+                used.blocks - used.free
+            ));
         }
     }
     v.close().map_err(text)?;
@@ -123,7 +153,9 @@ fn judge_twice(image: MemoryMedia, random: &mut Random) -> Result<u64, String> {
     let sim = SimMedia::new(&image);
     let images = Arc::new(Mutex::new(Vec::new()));
     let (kept, mut inner) = (images.clone(), random.clone());
-    sim.on_fence(Some(Box::new(move |m| kept.lock().unwrap().extend(m.crash_images(&mut inner, 4)))));
+    sim.on_fence(Some(Box::new(move |m| {
+        kept.lock().unwrap().extend(m.crash_images(&mut inner, 4))
+    })));
     Volume::open(sim.clone(), false).map_err(|e| format!("{e}"))?;
     sim.on_fence(None);
     for image in images.lock().unwrap().drain(..) {
@@ -140,16 +172,27 @@ fn explore(seed: u64, count: u64, limit: usize, warm: bool) -> Result<u64, Strin
     let sim = SimMedia::new(&fresh(16 * MIB));
     let v = Volume::open(sim.clone(), false).map_err(|e| format!("{e}"))?;
     let mut random = Random::new(seed);
-    let mut old = None;
+    let (mut old, mut freed) = (None, None);
     let mut total = 0;
     for k in 1..=count {
         set_current_cpu(random.below(3) as usize);
         let images: Arc<Mutex<Vec<MemoryMedia>>> = Arc::default();
         let (kept, mut inner) = (images.clone(), Random::new(random.next()));
-        sim.on_fence(Some(Box::new(move |m| kept.lock().unwrap().extend(m.crash_images(&mut inner, limit)))));
-        old = Some(step(&v, k, old).map_err(|e| format!("step {k}: {e}"))?);
+        let forks: Arc<Mutex<Vec<SimMedia>>> = Arc::default();
+        let kept_forks = (warm && k % 4 == 0).then(|| forks.clone());
+        sim.on_fence(Some(Box::new(move |m| {
+            kept.lock()
+                .unwrap()
+                .extend(m.crash_images(&mut inner, limit));
+            if let Some(forks) = &kept_forks {
+                forks.lock().unwrap().push(m.fork());
+            }
+        })));
+        let new = step(&v, k, old, freed).map_err(|e| format!("step {k}: {e}"))?;
+        (freed, old) = (old, Some(new));
         sim.on_fence(None);
         if random.below(16) == 0 {
+            set_current_cpu(random.below(3) as usize);
             v.checkpoint().map_err(|e| format!("{e}"))?;
         }
         for image in images.lock().unwrap().drain(..) {
@@ -160,36 +203,44 @@ fn explore(seed: u64, count: u64, limit: usize, warm: bool) -> Result<u64, Strin
             }
         }
         for image in sim.crash_images(&mut random, limit) {
-            let found = if k % 8 == 0 { judge_twice(image, &mut random)? } else { judge(image)? };
+            let found = if k % 8 == 0 {
+                judge_twice(image, &mut random)?
+            } else {
+                judge(image)?
+            };
             total += 1;
             if found != k {
                 return Err(format!("{found} after {k} returned"));
             }
         }
-        if warm && k % 8 == 0 {
-            warm_restart(&sim, k, &mut random)?;
+        for fork in forks.lock().unwrap().drain(..) {
+            warm_restart(&fork, k, &mut random)?;
         }
     }
     Ok(total)
 }
 
-/// The CPUs go on with what their caches hold, recover, and then the power goes.
-fn warm_restart(sim: &SimMedia, k: u64, random: &mut Random) -> Result<(), String> {
-    let again = sim.fork();
+/// A machine restarts warm, with what its caches held in the midst of transaction k, recovers, and then the power goes.
+fn warm_restart(again: &SimMedia, k: u64, random: &mut Random) -> Result<(), String> {
     let images: Arc<Mutex<Vec<MemoryMedia>>> = Arc::default();
     let (kept, mut inner) = (images.clone(), random.clone());
-    again.on_fence(Some(Box::new(move |m| kept.lock().unwrap().extend(m.crash_images(&mut inner, 8)))));
+    again.on_fence(Some(Box::new(move |m| {
+        kept.lock().unwrap().extend(m.crash_images(&mut inner, 8))
+    })));
     drop(Volume::open(again.clone(), false).map_err(|e| format!("{e}"))?);
     again.on_fence(None);
     for image in images.lock().unwrap().drain(..) {
         let found = judge(image)?;
-        if found != k {
-            return Err(format!("{found} instead of {k} after a warm restart and a cut"));
+        if found != k && found != k - 1 {
+            return Err(format!(
+                "{found} instead of {k} after a warm restart and a cut"
+            ));
         }
     }
     Ok(())
 }
 
+#[cfg(not(feature = "mutants"))]
 #[test]
 fn every_cut_leaves_one_state() {
     ochre::platform::log::set_quiet(true);
@@ -205,11 +256,22 @@ fn every_cut_leaves_one_state() {
 fn broken_orderings_are_found() {
     use ochre::engine::mutant::{choose, Mutant::*};
     ochre::platform::log::set_quiet(true);
-    let mutants = [NoCommitFence, NoDataFence, ApplyBeforeRecord, NoQuarantine, ReplayBelowCheckpoint, UnorderedReplay, NoDrain, NoApplyWriteBack, FreeBeforeApply];
+    let mutants = [
+        NoCommitFence,
+        NoDataFence,
+        ApplyBeforeRecord,
+        NoQuarantine,
+        ReplayBelowCheckpoint,
+        UnorderedReplay,
+        NoDrain,
+        NoApplyWriteBack,
+        ReclaimEarly,
+        NoJournalWriteBack,
+    ];
     let mut missed = Vec::new();
     for mutant in mutants {
         choose(Some(mutant));
-        let found = (1..6).find_map(|s| explore(s, 80, 24, true).err());
+        let found = (1..6).find_map(|s| explore(s, 90, 16, true).err());
         choose(None);
         match found {
             Some(fault) => println!("{mutant:?}: {fault}"),

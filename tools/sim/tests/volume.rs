@@ -14,7 +14,11 @@ use ochre::engine::verify::Expected;
 use ochre::platform::{fail_allocation_after, set_current_cpu};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"OXLF");
-const EXPECTED: Expected = Expected { magic: MAGIC, owner: Ino(9), generation: Generation(3) };
+const EXPECTED: Expected = Expected {
+    magic: MAGIC,
+    owner: Ino(9),
+    generation: Generation(3),
+};
 
 fn header(block: Block, uuid: &[u8; 16]) -> [u8; 64] {
     let mut h = [0u8; 64];
@@ -57,9 +61,21 @@ fn a_transaction_reads_its_own_writes_and_keeps_the_sum() {
     tx.commit();
     v.close().unwrap();
     let v = open(v.media().clone());
-    assert_eq!(v.verify_node(block, &Expected { owner: Ino(8), ..EXPECTED }), Err(Error::corrupt("metadata block owner", block.address())));
+    assert_eq!(
+        v.verify_node(
+            block,
+            &Expected {
+                owner: Ino(8),
+                ..EXPECTED
+            }
+        ),
+        Err(Error::corrupt("metadata block owner", block.address()))
+    );
     v.media().damage(block.address() + 3100, b"x");
-    assert_eq!(v.verify_node(block, &EXPECTED), Err(Error::corrupt("metadata block checksum", block.address())));
+    assert_eq!(
+        v.verify_node(block, &EXPECTED),
+        Err(Error::corrupt(EXPECTED.checksum_fault(), block.address()))
+    );
 }
 
 #[test]
@@ -72,7 +88,12 @@ fn dropping_a_transaction_leaves_nothing() {
         let run = tx.allocate(&data(5, 0, 900)).unwrap().0;
         let ino = tx.allocate_inode(0).unwrap().0;
         let slot = tx.allocate_orphan_slot(ino).unwrap();
-        tx.update(Object::Inode(v.inode_address(Ino::ROOT).unwrap()), 48, &[1; 8]).unwrap();
+        tx.update(
+            Object::Inode(v.inode_address(Ino::ROOT).unwrap()),
+            48,
+            &[1; 8],
+        )
+        .unwrap();
         assert_eq!((run.start.0 % 512, ino, slot), (0, Ino(2), 0));
     }
     assert_eq!(v.usage().unwrap(), free);
@@ -90,18 +111,27 @@ fn freed_blocks_wait_for_their_clear() {
     let mut tx = v.begin(Purpose::Removal).unwrap();
     tx.free(run, Class::Data).unwrap();
     let other = v.reserve(&AllocGoal(run.start).request(6)).unwrap();
-    assert!(other.run().start >= run.end(), "still taken while the freeing transaction is open");
+    assert!(
+        other.run().start >= run.end(),
+        "still taken while the freeing transaction is open"
+    );
     tx.commit();
     let again = v.reserve(&AllocGoal(run.start).request(7)).unwrap();
     assert_eq!(again.run().start, run.start);
     let mut tx = v.begin(Purpose::Removal).unwrap();
-    assert!(matches!(tx.free(run, Class::Data), Err(Error::Corrupt(_))), "freed twice");
+    assert!(
+        matches!(tx.free(run, Class::Data), Err(Error::Corrupt(_))),
+        "freed twice"
+    );
 }
 
 struct AllocGoal(Block);
 impl AllocGoal {
     fn request(&self, owner: u64) -> ochre::engine::alloc::AllocRequest {
-        ochre::engine::alloc::AllocRequest { goal: Some(self.0), ..data(owner, 0, 4) }
+        ochre::engine::alloc::AllocRequest {
+            goal: Some(self.0),
+            ..data(owner, 0, 4)
+        }
     }
 }
 
@@ -112,11 +142,25 @@ fn freed_metadata_waits_for_the_checkpoint() {
     let block = tx.allocate_block(Block(0)).unwrap();
     tx.commit();
     let mut tx = v.begin(Purpose::Removal).unwrap();
-    tx.free(Run { start: block, len: 1 }, Class::Metadata).unwrap();
+    tx.free(
+        Run {
+            start: block,
+            len: 1,
+        },
+        Class::Metadata,
+    )
+    .unwrap();
     let seq = tx.commit();
     assert!(v.durable_checkpoint() <= seq);
     let (agno, relative) = v.geometry().locate(block).unwrap();
-    let taken = || v.group(agno).unwrap().state.lock().map.all_taken(relative, 1);
+    let taken = || {
+        v.group(agno)
+            .unwrap()
+            .state
+            .lock()
+            .map
+            .all_taken(relative, 1)
+    };
     assert!(taken());
     v.checkpoint().unwrap();
     assert!(v.durable_checkpoint() > seq);
@@ -184,8 +228,13 @@ fn inodes_grow_by_chunks_and_come_back() {
 #[test]
 fn two_open_transactions_share_a_full_chunk() {
     let v = open(fresh(16 * MIB));
-    let mut open_ones: Vec<_> = (0..70).map(|_| v.begin(Purpose::Metadata).unwrap()).collect();
-    let mut inos: Vec<_> = open_ones.iter_mut().map(|tx| tx.allocate_inode(0).unwrap().0).collect();
+    let mut open_ones: Vec<_> = (0..70)
+        .map(|_| v.begin(Purpose::Metadata).unwrap())
+        .collect();
+    let mut inos: Vec<_> = open_ones
+        .iter_mut()
+        .map(|tx| tx.allocate_inode(0).unwrap().0)
+        .collect();
     inos.sort();
     inos.dedup();
     assert_eq!(inos.len(), 70);
@@ -293,7 +342,11 @@ fn an_owned_slot_is_broken_before_no_space_is_said() {
             }
         }
     }
-    assert!(windows.len() > 100, "{} files with a window share 12 MiB", windows.len());
+    assert!(
+        windows.len() > 100,
+        "{} files with a window share 12 MiB",
+        windows.len()
+    );
 }
 
 #[test]

@@ -56,7 +56,10 @@ pub fn check_counts<M: Media>(volume: &Volume<M>) {
     for agno in 0..g.ag_count {
         let words = ochre::engine::alloc::ag::read_bitmap(volume.media(), g, agno).unwrap();
         let free = ochre::engine::alloc::ag::count_free(&words, g.ag_blocks(agno));
-        let stored = volume.media().read_u64(g.ag_base(agno).address() + 64).unwrap();
+        let stored = volume
+            .media()
+            .read_u64(g.ag_base(agno).address() + 64)
+            .unwrap();
         assert_eq!(free, stored, "free blocks of group {agno}");
     }
 }

@@ -2,13 +2,13 @@
 
 //! The engine beside its model, driven as the kernel glue drives it.
 
-use crate::tree::{Content, Id, Node, Tree};
 use crate::op::Op;
 use crate::sound::assert_sound;
+use crate::tree::{Content, Id, Node, Tree};
 use ochre::engine::error::Error;
 use ochre::engine::filesystem::{
-    DirectoryEntry, Filesystem, Inode, MappingState, MountOptions, NewInode, PublishArgs, RenameArgs,
-    SetAttributes, Times, WriteKind,
+    DirectoryEntry, Filesystem, Inode, MappingState, MountOptions, NewInode, PublishArgs,
+    RenameArgs, SetAttributes, Times, WriteKind,
 };
 use ochre::engine::media::Media;
 use ochre::engine::types::{FileBlock, FileKind, Ino, Timestamp, BLOCK_SIZE};
@@ -517,7 +517,9 @@ impl<M: Media + Clone> World<M> {
         let ids: Vec<Id> = self.inodes.keys().copied().collect();
         for id in ids {
             let inode = self.inodes.remove(&id).expect("inode");
-            self.fs().evict(&inode).expect("evict of an inode with links");
+            self.fs()
+                .evict(&inode)
+                .expect("evict of an inode with links");
         }
         let fs = self.fs.take().expect("mounted");
         fs.unmount().expect("unmount");
@@ -550,7 +552,9 @@ impl<M: Media + Clone> World<M> {
         let mut todo = vec![(0, root)];
         let mut seen = Vec::new();
         while let Some((id, inode)) = todo.pop() {
-            if let Content::Directory(names, _) = &self.tree.nodes[id].as_ref().expect("node").content {
+            if let Content::Directory(names, _) =
+                &self.tree.nodes[id].as_ref().expect("node").content
+            {
                 for (name, &child) in names {
                     let ino = fs.lookup(&inode, name).expect("name after a crash");
                     if numbers.insert(child, ino).is_none() {
@@ -591,7 +595,12 @@ fn compare_node<M: Media>(
     assert_eq!(attributes.nlink, node.links, "links of {}", inode.ino());
     match &node.content {
         Content::File(bytes) => {
-            assert_eq!(attributes.size, bytes.len() as u64, "size of {}", inode.ino());
+            assert_eq!(
+                attributes.size,
+                bytes.len() as u64,
+                "size of {}",
+                inode.ino()
+            );
             assert!(read(fs, inode) == *bytes, "bytes of {}", inode.ino());
         }
         Content::Symlink(target) => {
@@ -601,8 +610,10 @@ fn compare_node<M: Media>(
         }
         Content::Directory(names, parent) => {
             let found = list(fs, inode);
-            let expected: BTreeMap<_, _> =
-                names.iter().map(|(name, &id)| (name.clone(), number(id))).collect();
+            let expected: BTreeMap<_, _> = names
+                .iter()
+                .map(|(name, &id)| (name.clone(), number(id)))
+                .collect();
             assert_eq!(found, expected, "names of {}", inode.ino());
             assert_eq!(inode.parent(), number(*parent));
         }

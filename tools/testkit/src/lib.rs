@@ -1,6 +1,11 @@
 //! A small filesystem in memory with one of everything, and ways to damage it.
 
-#![allow(dead_code, reason = "each test program uses a part")]
+#![expect(missing_docs, reason = "names of tests' helpers say what they do")]
+
+pub mod golden;
+
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use ochre::engine::checksum::{Domain, Keys};
 use ochre::engine::filesystem::{
@@ -10,12 +15,26 @@ use ochre::engine::format::ag::ChunkEntry;
 use ochre::engine::format::inode::InodeRecord;
 use ochre::engine::fsck::{self, Issue, Observer, Options, Summary};
 use ochre::engine::media::Media;
-use ochre::engine::mkfs::{MkfsOptions, mkfs};
+use ochre::engine::mkfs::{mkfs, MkfsOptions};
 use ochre::engine::superblock::{self, SuperInfo};
-use ochre::engine::types::{BLOCK_SIZE, Block, FileBlock, Ino, Timestamp};
+use ochre::engine::types::{Block, FileBlock, Ino, Timestamp, BLOCK_SIZE};
 use ochre::engine::verify::inode_sum;
 use ochre_sim::MemoryMedia;
 use zerocopy::{FromBytes, IntoBytes};
+
+/// Writes a medium to a sparse file.
+pub fn save(media: &MemoryMedia, path: &Path) -> io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.set_len(media.size())?;
+    for block in 0..media.size() / BLOCK_SIZE {
+        let bytes = media.bytes(block * BLOCK_SIZE, 4096);
+        if bytes.iter().any(|&byte| byte != 0) {
+            file.seek(SeekFrom::Start(block * BLOCK_SIZE))?;
+            file.write_all(&bytes)?;
+        }
+    }
+    Ok(())
+}
 
 /// Collects issues.
 #[derive(Default)]
@@ -68,7 +87,10 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(media: &MemoryMedia) -> Self {
-        Self { fs: mount(media), now: 1_700_000_000_000_000_000 }
+        Self {
+            fs: mount(media),
+            now: 1_700_000_000_000_000_000,
+        }
     }
 
     pub fn now(&mut self) -> Timestamp {
@@ -78,7 +100,11 @@ impl Writer {
 
     pub fn times(&mut self) -> Times {
         let now = Some(self.now());
-        Times { atime: None, mtime: now, ctime: now }
+        Times {
+            atime: None,
+            mtime: now,
+            ctime: now,
+        }
     }
 
     pub fn root(&self) -> Inode {
@@ -102,8 +128,16 @@ impl Writer {
         symlink: Option<&[u8]>,
     ) -> Inode {
         let time = self.now();
-        let new =
-            NewInode { mode, uid: 1000, gid: 100, rdev, symlink, flags: 0, project: 0, time };
+        let new = NewInode {
+            mode,
+            uid: 1000,
+            gid: 100,
+            rdev,
+            symlink,
+            flags: 0,
+            project: 0,
+            time,
+        };
         self.fs.create(dir, name.as_bytes(), &new).expect("create")
     }
 
@@ -112,21 +146,30 @@ impl Writer {
         let mut at = start;
         while at < start + blocks {
             let left = start + blocks - at;
-            let reservation: WriteReservation =
-                self.fs.reserve_write(inode, FileBlock(at), left, size).expect("reserve");
+            let reservation: WriteReservation = self
+                .fs
+                .reserve_write(inode, FileBlock(at), left, size)
+                .expect("reserve");
             let (len, block) = (reservation.len, reservation.block);
             let bytes = vec![fill; usize::try_from(len * BLOCK_SIZE).expect("small")];
             self.fs.media().store_through(block.address(), &bytes);
             at += len;
             let new_size = (at >= start + blocks).then_some(size);
-            let args = PublishArgs { new_size, times: self.times() };
-            self.fs.publish(inode, reservation, len, &args).expect("publish");
+            let args = PublishArgs {
+                new_size,
+                times: self.times(),
+            };
+            self.fs
+                .publish(inode, reservation, len, &args)
+                .expect("publish");
         }
     }
 
     pub fn preallocate(&mut self, inode: &Inode, start: u64, blocks: u64) {
         let times = self.times();
-        self.fs.preallocate(inode, FileBlock(start), blocks, None, &times).expect("preallocate");
+        self.fs
+            .preallocate(inode, FileBlock(start), blocks, None, &times)
+            .expect("preallocate");
     }
 
     pub fn unmount(self) {
@@ -159,7 +202,10 @@ pub fn sample() -> Sample {
     let file = writer.create(&root, "file", 0o100644);
     writer.write(&file, 0, 3, 10_000, b'x');
     let time = writer.now();
-    writer.fs.link(&root, b"hard link", &file, time).expect("link");
+    writer
+        .fs
+        .link(&root, b"hard link", &file, time)
+        .expect("link");
     let sparse = writer.create(&root, "sparse", 0o100600);
     for n in 0..600 {
         writer.preallocate(&sparse, n * 2, 1);
@@ -168,7 +214,11 @@ pub fn sample() -> Sample {
     let sub = writer.create(&big, "sub", 0o040700);
     let deep = writer.create(&sub, "deep", 0o040700);
     for n in 0..400 {
-        writer.create(&big, &format!("a name that fills a leaf soon, number {n}"), 0o100644);
+        writer.create(
+            &big,
+            &format!("a name that fills a leaf soon, number {n}"),
+            0o100644,
+        );
     }
     let short_link = writer.symlink(&root, "short link", b"../target");
     let long_link = writer.symlink(&root, "long link", &[b'l'; 4090]);
@@ -177,9 +227,23 @@ pub fn sample() -> Sample {
     let orphan = writer.create(&root, "gone", 0o100644);
     writer.write(&orphan, 0, 2, 8192, b'o');
     let time = writer.now();
-    writer.fs.unlink(&root, b"gone", &orphan, time).expect("unlink");
-    let inos = [&root, &file, &sparse, &big, &sub, &deep, &short_link, &long_link, &device, &orphan]
-        .map(|inode| inode.ino());
+    writer
+        .fs
+        .unlink(&root, b"gone", &orphan, time)
+        .expect("unlink");
+    let inos = [
+        &root,
+        &file,
+        &sparse,
+        &big,
+        &sub,
+        &deep,
+        &short_link,
+        &long_link,
+        &device,
+        &orphan,
+    ]
+    .map(|inode| inode.ino());
     writer.unmount();
     let info = superblock::load(&media).expect("superblock");
     let keys = Keys::new(info.secret).expect("memory");
@@ -202,6 +266,11 @@ pub fn sample() -> Sample {
 }
 
 impl Sample {
+    /// Writes the image to a sparse file.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        save(&self.media, path)
+    }
+
     pub fn issues(&self) -> Vec<Issue> {
         check(&self.media).0
     }
@@ -221,7 +290,9 @@ impl Sample {
     }
 
     pub fn record_address(&self, ino: Ino) -> u64 {
-        let entry = self.media.bytes(self.info.geometry.chunk_entry(ino.ag(), ino.chunk()), 16);
+        let entry = self
+            .media
+            .bytes(self.info.geometry.chunk_entry(ino.ag(), ino.chunk()), 16);
         let entry = ChunkEntry::read_from_bytes(&entry).expect("16 bytes");
         let base = self.info.geometry.ag_base(ino.ag());
         base.plus(u64::from(entry.start.get())).address() + u64::from(ino.slot()) * 256
@@ -238,7 +309,8 @@ impl Sample {
         change(&mut record);
         let sum = inode_sum(&self.keys, &record);
         record.checksum.set(sum);
-        self.media.damage(self.record_address(ino), record.as_bytes());
+        self.media
+            .damage(self.record_address(ino), record.as_bytes());
     }
 
     /// Changes a block with a header and makes its checksum right again.
@@ -253,7 +325,9 @@ impl Sample {
     /// The root of an inode's tree, or its first symlink block.
     pub fn tree_root(&self, ino: Ino) -> Block {
         let record = self.record(ino);
-        Block(u64::from_le_bytes(record.inline[..8].try_into().expect("8 bytes")))
+        Block(u64::from_le_bytes(
+            record.inline[..8].try_into().expect("8 bytes"),
+        ))
     }
 
     /// Child `index` of an index node.
@@ -265,7 +339,9 @@ impl Sample {
     pub fn free_block(&self) -> Block {
         let geometry = &self.info.geometry;
         let blocks = geometry.ag_blocks(0);
-        let free = (0..blocks).rev().find(|relative| !self.is_marked(*relative));
+        let free = (0..blocks)
+            .rev()
+            .find(|relative| !self.is_marked(*relative));
         geometry.ag_base(0).plus(free.expect("a free block"))
     }
 
