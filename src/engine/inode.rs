@@ -19,7 +19,7 @@
 use crate::engine::alloc::Window;
 use crate::engine::error::{Error, Result};
 use crate::engine::filesystem::attributes::{Attributes, Times};
-use crate::engine::format::inode::{InodeRecord, TIMES_END, TIMES_OFFSET};
+use crate::engine::format::inode::{InodeRecord, RECORD_SIZE, TIMES_END, TIMES_OFFSET};
 use crate::engine::media::Media;
 use crate::engine::transaction::{Object, Transaction};
 use crate::engine::types::{u64_of, FileKind, Generation, Ino, Seq, Timestamp};
@@ -29,6 +29,8 @@ use zerocopy::IntoBytes;
 
 /// Bytes of a word.
 const WORD: usize = 8;
+/// Words of a record.
+const WORDS: usize = RECORD_SIZE as usize / WORD;
 
 /// What the extent lock protects.
 pub struct Core {
@@ -196,12 +198,7 @@ impl<'a> Edit<'a> {
 
     /// Puts the changed words into the transaction.
     pub(crate) fn emit<M: Media>(&self, tx: &mut Transaction<'_, M>) -> Result {
-        emit(
-            tx,
-            self.inode.address,
-            self.core.record.as_bytes(),
-            self.core.draft.as_bytes(),
-        )
+        emit(tx, self.inode.address, &self.core.record, &self.core.draft)
     }
 
     /// After the commit: what was the draft is the record.
@@ -216,36 +213,47 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// Eight bytes as a number.
-fn word_of(bytes: &[u8]) -> u64 {
-    bytes.try_into().map_or(0, u64::from_le_bytes)
-}
-
 fn usize_range(from: u64, to: u64) -> core::ops::Range<usize> {
     from as usize..to as usize
 }
 
 /// Puts the words of `new` that differ from `old` into the transaction: the times as words that no checksum covers, the
 /// rest as changes of the checksummed record.
-fn emit<M: Media>(tx: &mut Transaction<'_, M>, address: u64, old: &[u8], new: &[u8]) -> Result {
+fn emit<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    address: u64,
+    old: &InodeRecord,
+    new: &InodeRecord,
+) -> Result {
     let times = usize_range(TIMES_OFFSET / 8, TIMES_END / 8);
+    let before: [[u64; 8]; WORDS / 8] = zerocopy::transmute!(*old);
+    let after: [[u64; 8]; WORDS / 8] = zerocopy::transmute!(*new);
     let mut changed = 0u64;
-    for (word, (old, new)) in old.chunks_exact(WORD).zip(new.chunks_exact(WORD)).enumerate() {
-        if word_of(old) != word_of(new) {
-            changed |= 1 << (word % 64);
+    for (group, (old, new)) in before.iter().zip(&after).enumerate() {
+        if old == new {
+            continue;
+        }
+        let mut bit = 1u64 << (group * 8 % 64);
+        for (old, new) in old.iter().zip(new) {
+            if old != new {
+                changed |= bit;
+            }
+            bit = bit.rotate_left(1);
         }
     }
-    let differs = |word: usize| word != 1 && changed & (1 << (word % 64)) != 0;
-    let words = new.len() / WORD;
+    // The checksum is the transaction's own affair.
+    changed &= !2;
+    let differs = |word: usize| (changed >> (word % 64)) & 1 != 0;
+    let new = new.as_bytes();
     let mut word = 0;
-    while word < words {
-        if !differs(word) {
-            word += 1;
-            continue;
+    while word < WORDS {
+        word += (changed >> word).trailing_zeros() as usize;
+        if word >= WORDS {
+            break;
         }
         let first = word;
         let in_times = times.contains(&word);
-        while word < words && differs(word) && times.contains(&word) == in_times {
+        while word < WORDS && differs(word) && times.contains(&word) == in_times {
             word += 1;
         }
         let offset = u64_of(first * WORD);

@@ -29,7 +29,7 @@ use super::error::{Error, Result};
 use super::format::journal::*;
 use super::media::Media;
 use super::mutant::Mutant;
-use super::superblock::Geometry;
+use super::superblock::{Geometry, SuperInfo};
 use super::types::*;
 use crate::platform::atomic::{AtomicU64, Ordering};
 use crate::platform::{current_cpu, lock_class, Mutex, SpinLock, Vec};
@@ -83,6 +83,27 @@ pub fn record_sum(
 /// The first word of a record's header.
 pub const fn record_word0(entry_words: usize) -> u64 {
     RECORD_MAGIC as u64 | (entry_words as u64) << 32
+}
+
+/// Checks the journal's header block.
+pub fn check_header<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result {
+    let block = info.geometry.journal;
+    let mut bytes = [0u8; core::mem::size_of::<JournalHeader>()];
+    media.read(block.address(), &mut bytes)?;
+    let header: JournalHeader = zerocopy::transmute!(bytes);
+    let fault = if header.magic.get() != HEADER_MAGIC {
+        "journal header magic"
+    } else if keys.object(Domain::JournalHeader, &bytes, 8) != header.checksum.get() {
+        "journal header checksum"
+    } else if header.block.get() != block.0
+        || header.uuid != info.uuid
+        || header.lanes.get() != info.geometry.lanes
+    {
+        "journal header identity"
+    } else {
+        return Ok(());
+    };
+    Err(Error::corrupt(fault, block.address()))
 }
 
 /// Reads C: its value and the slot that holds it.

@@ -15,7 +15,7 @@ use super::error::{Error, Result};
 use super::format::journal::Head;
 use super::format::node::{BlockHeader, CHECKSUM_OFFSET};
 use super::format::superblock::{CLEAN, DIRTY, RO_COMPAT, STATE_OFFSET};
-use super::journal::{read_checkpoint, Journal};
+use super::journal::{check_header, read_checkpoint, Journal};
 use super::media::Media;
 use super::mutant::Mutant;
 use super::recovery;
@@ -63,6 +63,7 @@ impl<M: Media> Volume<M> {
             ));
         }
         let keys = Keys::new(info.secret)?;
+        check_header(&media, &info, &keys)?;
         let (checkpoint, slot, recovered) = if info.clean || unknown != 0 {
             let (checkpoint, slot) = read_checkpoint(&media, &info.geometry, &keys)?;
             (checkpoint, slot, recovery::Summary::default())
@@ -442,7 +443,9 @@ impl<M: Media> Volume<M> {
         if ag.is_verified(relative) {
             // The sum was right, so only the pointer that led here can be wrong.
             let magic = self.media.read_u64(block.address())? & 0xffff_ffff;
-            let owner = self.media.read_u64(block.address() + core::mem::offset_of!(BlockHeader, owner) as u64)?;
+            let owner = self
+                .media
+                .read_u64(block.address() + core::mem::offset_of!(BlockHeader, owner) as u64)?;
             if magic == u64::from(expected.magic) && owner == expected.owner.0 {
                 return Ok(());
             }

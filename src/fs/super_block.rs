@@ -31,6 +31,9 @@ use kernel::{prelude::*, seq_file::SeqFile, seq_print, sync::aref::ARef};
 /// `statfs` magic: "Ochr".
 const MAGIC: u32 = 0x4f63_6872;
 
+/// Largest file for the VFS: whole blocks, so that the last page of such a file has one behind it.
+const MAX_BYTES: i64 = (types::MAX_FILE_SIZE & !(types::BLOCK_SIZE - 1)) as i64;
+
 /// Seconds that fit into 64 bits of nanoseconds.
 const TIME_RANGE: (i64, i64) = (i64::MIN / 1_000_000_000, i64::MAX / 1_000_000_000);
 
@@ -64,7 +67,7 @@ impl fs_context::Operations for Ochre {
         }
         let params = Params {
             magic: MAGIC,
-            max_bytes: types::MAX_FILE_SIZE as i64,
+            max_bytes: MAX_BYTES,
             max_links: types::MAX_LINKS,
             time_range: TIME_RANGE,
             uuid: engine.uuid(),

@@ -33,6 +33,8 @@ pub struct SlotMap {
     free_in: Vec<u16>,
     owner: Vec<u64>,
     free: u64,
+    /// Slots that are whole, so that a search passes over groups without any.
+    whole: u64,
     /// Where the next small request continues: data, metadata.
     hints: [u64; 2],
 }
@@ -61,6 +63,7 @@ impl SlotMap {
             free_in: Vec::new(),
             owner: Vec::new(),
             free: 0,
+            whole: 0,
             hints: [0; 2],
         };
         map.taken.resize(BITMAP_WORDS, u64::MAX)?;
@@ -77,6 +80,7 @@ impl SlotMap {
                 *f = n as u16;
             }
             map.free += u64::from(n);
+            map.whole += u64::from(u64::from(n) == SLOT);
         }
         Ok(map)
     }
@@ -99,7 +103,7 @@ impl SlotMap {
 
     /// Whether some slot is whole.
     pub fn has_whole(&self) -> bool {
-        (0..AG_SLOTS as u64).any(|s| self.whole(s))
+        self.whole > 0
     }
 
     /// The inode that fills this slot, or 0.
@@ -109,9 +113,11 @@ impl SlotMap {
 
     /// Makes `ino` (0: nobody) the owner.
     pub fn set_owner(&mut self, slot: u64, ino: u64) {
+        let before = self.whole(slot);
         if let Some(o) = self.owner.get_mut(usize_of(slot)) {
             *o = ino;
         }
+        self.whole = self.whole + u64::from(self.whole(slot)) - u64::from(before);
     }
 
     /// Whether all of the run is taken.
@@ -135,6 +141,7 @@ impl SlotMap {
 
     fn change(&mut self, start: u64, len: u64, take: bool) {
         let (taken, free_in, free) = (&mut self.taken, &mut self.free_in, &mut self.free);
+        let (owner, whole) = (&self.owner, &mut self.whole);
         for_words(start, len, |i, m| {
             let (Some(w), Some(f)) = (taken.get_mut(i), free_in.get_mut(i / SLOT_WORDS)) else {
                 return;
@@ -142,6 +149,8 @@ impl SlotMap {
             let changed = if take { m & !*w } else { m & *w };
             *w ^= changed;
             let n = changed.count_ones();
+            let owned = owner.get(i / SLOT_WORDS).is_some_and(|o| *o != 0);
+            let was_whole = !owned && u64::from(*f) == SLOT;
             if take {
                 *f = f.saturating_sub(n as u16);
                 *free = free.saturating_sub(u64::from(n));
@@ -149,6 +158,8 @@ impl SlotMap {
                 *f = f.saturating_add(n as u16);
                 *free = free.saturating_add(u64::from(n));
             }
+            let is_whole = !owned && u64::from(*f) == SLOT;
+            *whole = *whole + u64::from(is_whole) - u64::from(was_whole);
         });
     }
 
@@ -277,6 +288,9 @@ impl SlotMap {
 
     /// `count` whole slots in a row, else as many as there are in a row: first slot and number.
     pub fn find_whole(&self, count: u64) -> Option<(u64, u64)> {
+        if self.whole == 0 {
+            return None;
+        }
         let (mut best, mut start, mut n) = (None, 0, 0);
         for s in 0..AG_SLOTS as u64 {
             if self.whole(s) {
@@ -361,6 +375,7 @@ mod tests {
             let mut model = vec![false; 5000];
             for (start, len, take) in ops {
                 if take { m.take(start, len) } else { m.give(start, len) }
+                m.set_owner(start / 512, len % 3);
                 for b in &mut model[start as usize..(start + len) as usize] { *b = take; }
             }
             let taken = model.iter().filter(|t| **t).count() as u64;
@@ -369,6 +384,7 @@ mod tests {
                 let free = model[s * 512..(s + 1) * 512].iter().filter(|t| !**t).count() as u64;
                 prop_assert_eq!(m.free_in(s as u64), free);
             }
+            prop_assert_eq!(m.whole, (0..512).filter(|s| m.whole(*s)).count() as u64);
             for want in [1u64, 3, 15] {
                 if let Some(at) = m.find_small(want, 1, 0, Effort::Anywhere) {
                     prop_assert!(m.run_at(at, want) == want);

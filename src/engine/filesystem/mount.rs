@@ -180,7 +180,6 @@ impl<M: Media> Filesystem<M> {
     pub fn stats(&self) -> Stats {
         Stats {
             replayed: self.volume().recovered().replayed,
-            replayed: self.volume().recovered().replayed,
             orphans: self.orphans_at_mount,
             commits: self.volume().next_seq().0.saturating_sub(self.first_seq),
         }

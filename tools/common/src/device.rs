@@ -159,6 +159,13 @@ pub fn open(path: &Path, access: Access, create: Option<u64>) -> Result<Device, 
         if access != Access::Inspect {
             refuse_users(path, numbers)?;
         }
+        match numbers {
+            // Some drivers refuse only the first write.
+            Some((major, minor)) if writes && Sysfs::default().is_read_only(major, minor) => {
+                return Err(Refusal::ReadOnly(path.to_owned()));
+            }
+            _ => {}
+        }
     }
     let mut options = OpenOptions::new();
     options
@@ -166,7 +173,7 @@ pub fn open(path: &Path, access: Access, create: Option<u64>) -> Result<Device, 
         .write(writes)
         .create(writes && create.is_some());
     if is_block && access != Access::Inspect {
-        options.custom_flags(OFlags::EXCL.bits().cast_signed());
+        options.custom_flags(OFlags::EXCL.bits() as i32);
     }
     let mut file = options
         .open(path)

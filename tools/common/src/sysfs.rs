@@ -133,6 +133,12 @@ impl Sysfs {
         })
     }
 
+    /// Whether the kernel was told to keep this device as it is (`blockdev --setro`).
+    pub fn is_read_only(&self, major: u32, minor: u32) -> bool {
+        let file = self.root.join(format!("dev/block/{major}:{minor}/ro"));
+        number(&file) == Some(1)
+    }
+
     /// Names the programs' devices that stand on this one (device mapper, md, …).
     pub fn holders(&self, major: u32, minor: u32) -> Vec<String> {
         let directory = self.root.join(format!("dev/block/{major}:{minor}/holders"));
@@ -241,6 +247,7 @@ mod tests {
         )
         .unwrap();
         put(at, "devices/virtual/block/loop3/queue/dax", "0\n");
+        put(at, "devices/virtual/block/loop3/ro", "1\n");
         fs::create_dir_all(at.join("dev/block")).unwrap();
         for (number, target) in [
             ("259:0", "devices/ndbus0/region0/pfn0.1/block/pmem0"),
@@ -290,5 +297,7 @@ mod tests {
             (None, None, false)
         );
         assert!(Sysfs::at(root.path()).describe(8, 0).is_none());
+        assert!(Sysfs::at(root.path()).is_read_only(7, 3));
+        assert!(!Sysfs::at(root.path()).is_read_only(259, 0));
     }
 }

@@ -104,7 +104,9 @@ fn recover_and_check<M: Media>(
                 replayed = Some(records);
                 output.replayed(records);
             }
-            Err(error @ Error::NoMemory) => return Err(explain(name, error)),
+            Err(error @ (Error::NoMemory | Error::UnknownReadOnlyFeatures(_))) => {
+                return Err(explain(name, error));
+            }
             Err(error) => {
                 // What recovery stumbled over is damage; the check goes on and finds it.
                 options.unmounted = false;

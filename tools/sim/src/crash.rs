@@ -10,6 +10,8 @@
 //! * A store must have reached the medium once its line was written back after it (or it was non-temporal) and the *same CPU*
 //!   then fenced, or a drain fenced all CPUs.
 //!
+//! On an asynchronous device ([`MemoryMedia::asynchronous`]) fences complete nothing: only a flush of the device does.
+//!
 //! So the medium keeps a durable image and, for each line with stores in flight, the list of those. A crash image is the
 //! durable one plus, per line, some prefix of its ordinary stores and any of its non-temporal words.
 
@@ -290,11 +292,12 @@ impl Media for SimMedia {
     }
 
     fn fence(&self) {
-        self.complete(1 << (current_cpu() % 64));
+        let cpus = 1 << (current_cpu() % 64);
+        self.complete(if self.is_synchronous() { cpus } else { 0 });
     }
 
     fn drain(&self) {
-        self.complete(u64::MAX);
+        self.complete(if self.is_synchronous() { u64::MAX } else { 0 });
     }
 
     fn is_synchronous(&self) -> bool {
@@ -302,6 +305,13 @@ impl Media for SimMedia {
     }
 
     fn sync_device(&self) -> Result {
+        if !self.is_synchronous() {
+            self.before_fence();
+            let lines = std::mem::take(&mut self.flight().lines);
+            for p in lines.values().flatten() {
+                self.durable.store_u64(p.address, p.value);
+            }
+        }
         Ok(())
     }
 

@@ -169,7 +169,17 @@ fn judge_twice(image: MemoryMedia, random: &mut Random) -> Result<u64, String> {
 
 /// Runs `count` transactions over lanes; at each fence and after each commit judges up to `limit` images.
 fn explore(seed: u64, count: u64, limit: usize, warm: bool) -> Result<u64, String> {
-    let sim = SimMedia::new(&fresh(16 * MIB));
+    explore_on(fresh(16 * MIB), seed, count, limit, warm)
+}
+
+fn explore_on(
+    image: MemoryMedia,
+    seed: u64,
+    count: u64,
+    limit: usize,
+    warm: bool,
+) -> Result<u64, String> {
+    let sim = SimMedia::new(&image);
     let v = Volume::open(sim.clone(), false).map_err(|e| format!("{e}"))?;
     let mut random = Random::new(seed);
     let (mut old, mut freed) = (None, None);
@@ -248,6 +258,17 @@ fn every_cut_leaves_one_state() {
     match explore(seed, 60, 24, true) {
         Ok(images) => println!("{images} images"),
         Err(fault) => panic!("seed {seed}: {fault}"),
+    }
+}
+
+/// A host that writes back in any order, and only keeps what a flush of the device has covered.
+#[cfg(not(feature = "mutants"))]
+#[test]
+fn an_asynchronous_device_is_flushed_between_record_and_apply() {
+    ochre::platform::log::set_quiet(true);
+    let seed = seed("an_asynchronous_device_is_flushed_between_record_and_apply");
+    if let Err(fault) = explore_on(fresh(16 * MIB).asynchronous(), seed, 40, 16, false) {
+        panic!("seed {seed}: {fault}");
     }
 }
 
