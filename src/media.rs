@@ -80,11 +80,6 @@ impl DaxMedia {
         &self.device
     }
 
-    /// Zeroes any bytes of file data with non-temporal stores; needs a fence.
-    pub(crate) fn zero_data(&self, addr: u64, len: u64) {
-        self.zero_through(addr, len);
-    }
-
     /// Where `[addr, addr + len)` is, if all of it is on the medium.
     #[inline]
     fn at(&self, addr: u64, len: usize) -> Option<*mut u8> {
@@ -222,6 +217,12 @@ impl Media for DaxMedia {
             zero_lines(to.add(head), lines);
             zero_ragged(to.add(head + lines * LINE), tail);
         }
+    }
+
+    fn zero_data(&self, addr: u64, len: u64) -> Result {
+        // Byte-exact at the edges, unlike what the trait has.
+        self.zero_through(addr, len);
+        Ok(())
     }
 
     #[inline]

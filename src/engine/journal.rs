@@ -21,6 +21,8 @@
 //!   taken for part of a new one.
 //! * A checksum covers the record's own address, so no copy of a record elsewhere in the journal is one.
 //!
+//! Each has a mutant ([`super::mutant`]) that breaks it; `tools/sim/tests/replay.rs` must notice every one.
+//!
 //! On an asynchronous device a mutex orders commits one after the other, and each flushes the device between its record and
 //! the stores in place, since the host may write back in any order.
 
@@ -78,6 +80,17 @@ pub fn record_sum(
         .wrapping_add(keys.word(2, address))
         .wrapping_add(keys.word(3, flags))
         .wrapping_add(entries)
+}
+
+/// What a record's entries add to its checksum.
+pub fn entries_sum(keys: &Keys, entries: &[u64]) -> u64 {
+    let covered = if Mutant::ShortChecksum.active() {
+        entries.len().saturating_sub(RECORD_ALIGN as usize / 8)
+    } else {
+        entries.len()
+    };
+    let entries = entries.get(..covered).unwrap_or(&[]);
+    keys.bytes(RECORD_HEADER_WORDS, entries.as_bytes())
 }
 
 /// The first word of a record's header.
@@ -178,7 +191,7 @@ impl Journal {
         apply: impl FnOnce(Seq, &[u64]),
     ) -> Seq {
         let entries = words.get(RECORD_HEADER_WORDS..used).unwrap_or(&[]);
-        let sum = keys.bytes(RECORD_HEADER_WORDS, entries.as_bytes());
+        let sum = entries_sum(keys, entries);
         let word0 = record_word0(entries.len());
         let exclusive = (!media.is_synchronous()).then(|| self.commit.lock());
         let size = record_size(used);
@@ -295,6 +308,13 @@ impl Journal {
             store_checkpoint(media, &self.geometry, keys, other, target);
             media.fence();
             *slot = other;
+            if Mutant::CheckpointBack.active() {
+                let late = self.durable().0;
+                for slot in 0..2 {
+                    store_checkpoint(media, &self.geometry, keys, slot, late);
+                }
+                media.fence();
+            }
         }
         let flushed = flushed.and_then(|()| media.sync_device());
         // A device that does not flush has lost its promise already: commits must not wait for it for ever. The caller

@@ -38,6 +38,32 @@ pub trait Media: Send + Sync {
     /// Non-temporal stores of zeros; multiples of 8.
     fn zero_through(&self, address: u64, len: u64);
 
+    /// Zeroes bytes of file data, of any alignment; durable after the next [`Self::fence`].
+    ///
+    /// A process may store to the bytes beside them through a mapping at the same time, so a medium that is mapped zeroes
+    /// exactly these bytes. What is here rewrites the words at the edges and is for media that nobody maps.
+    fn zero_data(&self, address: u64, len: u64) -> Result {
+        let end = address.saturating_add(len);
+        let mut at = address;
+        while at < end {
+            let word = at & !7;
+            if at == word && end - at >= 8 {
+                let whole = (end - at) & !7;
+                self.zero_through(at, whole);
+                at += whole;
+                continue;
+            }
+            let stop = (word + 8).min(end);
+            // The bits of the bytes `at..stop` of the word.
+            let low = u64::MAX << (8 * (at - word));
+            let high = u64::MAX >> (8 * (word + 8 - stop));
+            self.store_u64(word, self.read_u64(word)? & !(low & high));
+            self.write_back(word, 8);
+            at = stop;
+        }
+        Ok(())
+    }
+
     /// Starts the write-back of the cache lines that hold `len` bytes from `address`.
     fn write_back(&self, address: u64, len: u64);
 

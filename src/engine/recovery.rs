@@ -19,7 +19,8 @@ use super::error::{Error, Result};
 use super::format::ag::{BITMAP_WORDS, CHUNK_MASK_OFFSET, FREE_BLOCKS_OFFSET, MAX_CHUNKS};
 use super::format::journal::*;
 use super::journal::{
-    read_checkpoint, record_size, record_sum, record_word0, store_checkpoint, RECOVERY_GAP,
+    entries_sum, read_checkpoint, record_size, record_sum, record_word0, store_checkpoint,
+    RECOVERY_GAP,
 };
 use super::media::Media;
 use super::mutant::Mutant;
@@ -78,7 +79,7 @@ pub fn read_record<M: Media>(
         address + RECORD_HEADER_WORDS as u64 * 8,
         entries.as_mut_bytes(),
     )?;
-    let entry_sum = keys.bytes(RECORD_HEADER_WORDS, entries.as_bytes());
+    let entry_sum = entries_sum(keys, entries);
     let valid = record_sum(keys, address, word0, seq, flags, entry_sum) == sum;
     Ok((valid || Mutant::AcceptForged.active()).then_some(Found {
         seq,

@@ -196,11 +196,14 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64) -> Result {
     let place = |offset: u64| (reservation.block.0 * BLOCK) + (offset - first * BLOCK);
     let head = pos - first * BLOCK;
     if head > 0 {
-        engine.media().zero_data(place(first * BLOCK), head);
+        engine
+            .media()
+            .zero_data(place(first * BLOCK), head)
+            .map_err(errno)?;
     }
     let tail = end.next_multiple_of(BLOCK) - end;
     if tail > 0 {
-        engine.media().zero_data(place(end), tail);
+        engine.media().zero_data(place(end), tail).map_err(errno)?;
     }
     let new_size = (end > inode.size()).then_some(end);
     let args = PublishArgs {

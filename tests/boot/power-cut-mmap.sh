@@ -42,7 +42,7 @@ for o in range(0, 32 * MIB, 3 * PAGE):
 g = open(path("written"), "rb").read()
 equal(g, b"".join(pattern(1000, i) for i in range(300)), "writes without fsync")
 equal(open(path("preallocated"), "rb").read().count(0), 16 * MIB, "preallocated space")
-equal(os.stat(path("big")).st_blocks, 64 * 1024, "blocks of a sparse file")
+check(0 <= os.stat(path("big")).st_blocks - 64 * 1024 < 1024, "blocks of a sparse file (some more for its tree)")
 check(not os.path.exists(path("unlinked")), "the unlinked name")
 free = int(open("/share/free").read())
 for _ in range(100):  # orphans may be finished in the background

@@ -27,8 +27,6 @@ use zerocopy::little_endian::U64;
 
 /// Extents that one transaction takes out at most.
 const REMOVAL_BUDGET: usize = 640;
-/// Bytes are changed in words of this size.
-const WORD: u64 = 8;
 
 impl<M: Media> Filesystem<M> {
     /// Sets the size, up or down, and frees what lies beyond it. The caller has unmapped and waited for every page beyond
@@ -183,39 +181,14 @@ impl<M: Media> Filesystem<M> {
                 if self.is_read_only() {
                     return Err(Error::ReadOnly);
                 }
-                self.zero_bytes(block.address() + (at - start.offset()), stop - at)?;
+                self.media()
+                    .zero_data(block.address() + (at - start.offset()), stop - at)?;
                 changed = true;
             }
             at = stop;
         }
         if changed {
             self.media().fence();
-        }
-        Ok(())
-    }
-
-    /// Zeroes bytes of the medium, without a fence.
-    fn zero_bytes(&self, address: u64, len: u64) -> Result {
-        let media = self.media();
-        let mut at = address;
-        let end = address.saturating_add(len);
-        while at < end {
-            let word = at / WORD * WORD;
-            let stop = (word + WORD).min(end);
-            if at == word && stop == word + WORD {
-                let whole = (end - at) / WORD * WORD;
-                media.zero_through(at, whole);
-                at += whole;
-                continue;
-            }
-            let mut bytes = media.read_u64(word)?.to_le_bytes();
-            let (from, to) = ((at - word) as usize, (stop - word) as usize);
-            if let Some(part) = bytes.get_mut(from..to) {
-                part.fill(0);
-            }
-            media.store_u64(word, u64::from_le_bytes(bytes));
-            media.write_back(word, WORD);
-            at = stop;
         }
         Ok(())
     }

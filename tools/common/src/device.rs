@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Opening what a tool works on: an image file, or a block device that nothing else uses.
 //!
 //! Every refusal is a variant of [`Refusal`] whose text names the thing and says what to do.
@@ -171,7 +173,7 @@ pub fn open(path: &Path, access: Access, create: Option<u64>) -> Result<Device, 
     options
         .read(true)
         .write(writes)
-        .create(writes && create.is_some());
+        .create(writes && !is_block && create.is_some());
     if is_block && access != Access::Inspect {
         options.custom_flags(OFlags::EXCL.bits() as i32);
     }

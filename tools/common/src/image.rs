@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! The medium of the tools: an image file or a block device, read and written with system calls.
 //!
 //! Such a medium is *asynchronous* in the sense of [`Media`]: a store is durable when the file was

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! What the command-line tools share: opening devices and images safely, a [`Media`] over them, and
 //! sizes and messages for people.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Who uses a block device: mounts and swap areas, as `/proc/self` tells.
 
 use std::fs;

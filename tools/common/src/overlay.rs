@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! A medium that may be written to while what is under it stays as it is.
 //!
 //! `fsck.ochre -n` must not change the image, and yet it has to see it as recovery would leave it.

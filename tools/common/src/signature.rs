@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Does a device hold something already? A small table of magic numbers.
 //!
 //! `mkfs.ochre` asks before it writes. The table covers what a Linux machine is likely to have:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! What sysfs says about a block device: is it DAX-capable, and where does its memory start?
 //!
 //! `mkfs.ochre` needs the *phase*, the physical address of the device's first byte modulo 2 MiB, so

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Sizes as people write and read them.
 
 /// Parses `4096`, `512M`, `2G`, `1.5GiB`, `1T`; units are powers of 1024.

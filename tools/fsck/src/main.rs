@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! `fsck.ochre`: replays the journal of an Ochre filesystem and checks all of it.
 //!
 //! The check itself is the engine's ([`ochre::engine::fsck`]). Here is what fsck(8) wants of its

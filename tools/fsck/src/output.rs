@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! What a person, or a program, gets to see.
 
 use std::io::{stderr, IsTerminal};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! One run: open, replay, check, finish orphans.
 //!
 //! Orphans are finished after the check and only if it found nothing: finishing one frees blocks,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! What `fsck.ochre` says, its exit status, and that it changes only what it may.
 
 use std::fs;

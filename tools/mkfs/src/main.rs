@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! `mkfs.ochre`: makes an Ochre filesystem on a persistent memory device or in an image file.
 //!
 //! What is here is what surrounds the engine's own mkfs: whether the device may be overwritten at
@@ -145,19 +147,7 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
         }
         eprintln!("mkfs.ochre: warning: {problem}");
     }
-    let phase = match &device.facts {
-        Some(facts) => match facts.phase() {
-            Some(phase) => phase,
-            None => {
-                eprintln!(
-                    "mkfs.ochre: warning: the physical address of {name} is not known; 2 MiB \
-                     pages work only if it is a multiple of 2 MiB (run this as root)"
-                );
-                0
-            }
-        },
-        None => 0,
-    };
+    let phase = phase_of(&device, &name);
     let found = occupied::find(&device).map_err(|error| format!("cannot read {name}: {error}"))?;
     if !arguments.force {
         if let Some(what) = found.first() {
@@ -193,6 +183,18 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
     Ok(())
+}
+
+/// Where the device starts in physical memory, modulo 2 MiB; an image file is taken to be aligned.
+fn phase_of(device: &Device, name: &str) -> u64 {
+    let Some(facts) = &device.facts else { return 0 };
+    if facts.dax && facts.phase().is_none() {
+        eprintln!(
+            "mkfs.ochre: warning: the physical address of {name} is not known; files get 2 MiB \
+             pages only if it is a multiple of 2 MiB"
+        );
+    }
+    facts.phase().unwrap_or(0)
 }
 
 fn options(arguments: &Arguments, size: u64, phase: u64) -> Result<MkfsOptions, String> {

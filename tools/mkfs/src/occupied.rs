@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! What is on the device already, and where its traces must be erased.
 
 use std::io;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! The screen that mkfs ends with.
 
 use std::fmt::Write;

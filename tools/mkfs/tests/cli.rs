@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! What `mkfs.ochre` makes, and every reason for which it refuses.
 
 use std::fs;
@@ -287,4 +289,66 @@ fn an_image_in_use_by_another_tool() {
         .stderr(contains("is being worked on"));
     drop(held);
     mkfs().arg("-q").arg(&path).assert().success();
+}
+
+/// A loop device, where the machine lets us have one.
+struct Loop(String);
+
+impl Loop {
+    fn new(path: &Path) -> Option<Self> {
+        let output = std::process::Command::new("losetup")
+            .args(["-f", "--show"])
+            .arg(path)
+            .output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Path::new(&name).exists().then_some(Self(name))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup")
+            .args(["-d", &self.0])
+            .status();
+    }
+}
+
+#[test]
+fn a_block_device_that_cannot_be_mapped() {
+    let (_directory, path) = place();
+    fs::write(&path, vec![0; 32 << 20]).expect("an image file");
+    let Some(device) = Loop::new(&path) else {
+        println!("skipped: no loop device to be had");
+        return;
+    };
+    let refuses = |arguments: &[&str], message: &str| {
+        mkfs()
+            .args(arguments)
+            .assert()
+            .code(1)
+            .stderr(contains(message.to_owned()));
+    };
+    refuses(&[&device.0], "no DAX");
+    refuses(&["-f", "-s", "64M", &device.0], "--size is for image files");
+    let path = path.display().to_string();
+    refuses(&["-f", &path], &format!("is in use as {}", device.0));
+    mkfs()
+        .args(["-q", "-f", &device.0])
+        .assert()
+        .success()
+        .stderr(contains("warning"));
+    let set = |option: &str| {
+        let mut command = std::process::Command::new("blockdev");
+        command
+            .args([option, &device.0])
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if set("--setro") {
+        refuses(&["-f", &device.0], "is read-only");
+        set("--setrw");
+    }
+    drop(device);
+    whole(Path::new(&path));
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! A block, whatever it is: by where it lies, and by what it says of itself.
 
 use ochre::engine::format::ag::{BITMAP_BLOCK, CHUNK_MAP_BLOCK, METADATA_BLOCKS};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! An allocation group.
 
 use ochre::engine::checksum::Domain;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! An inode: its record, and its extents or its target.
 
 use ochre::engine::format::extent::{DiskExtent, Extent};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! The journal: checkpoints, and the records that could be replayed.
 
 use ochre::engine::format::journal::{

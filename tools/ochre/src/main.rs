@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! `ochre`: looks into Ochre filesystems.
 //!
 //! `ochre inspect` shows any structure of an image, for people and as JSON. It believes nothing: a

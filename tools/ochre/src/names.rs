@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! The names in a directory.
 
 use ochre::engine::format::directory::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Values for people: a line a field, indented, short objects in tables.
 
 use std::fmt::Write as _;

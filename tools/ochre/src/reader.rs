@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Reading structures by their place.
 
 use ochre::engine::checksum::{Domain, Keys};

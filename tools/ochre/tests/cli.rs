@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Every structure that `ochre inspect` can show, as text and as JSON.
 
 use std::path::PathBuf;

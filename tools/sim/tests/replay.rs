@@ -288,6 +288,10 @@ fn broken_orderings_are_found() {
         NoApplyWriteBack,
         ReclaimEarly,
         NoJournalWriteBack,
+        CheckpointTooFar,
+        CheckpointBack,
+        AcceptForged,
+        ShortChecksum,
     ];
     let mut missed = Vec::new();
     for mutant in mutants {
@@ -298,6 +302,23 @@ fn broken_orderings_are_found() {
             Some(fault) => println!("{mutant:?}: {fault}"),
             None => missed.push(mutant),
         }
+    }
+    // This one needs a second owner while the first one's transaction is open.
+    choose(Some(FreeBeforeApply));
+    let v = open(fresh(16 * MIB));
+    let mut tx = v.begin(Purpose::Data).unwrap();
+    let (run, _) = tx.allocate(&data(5, 0, 4)).unwrap();
+    tx.commit();
+    let mut tx = v.begin(Purpose::Removal).unwrap();
+    tx.free(run, Class::Data).unwrap();
+    let request = ochre::engine::alloc::AllocRequest {
+        goal: Some(run.start),
+        ..data(6, 0, 4)
+    };
+    let other = v.reserve(&request).unwrap();
+    choose(None);
+    if other.run().start != run.start {
+        missed.push(FreeBeforeApply);
     }
     assert!(missed.is_empty(), "not noticed: {missed:?}");
 }

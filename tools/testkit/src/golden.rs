@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Images as text: only what is not zero, in rows of 32 bytes, as `hexdump` would show it.
 //!
 //! A line is `address: bytes`; `*` stands for the same row again until the next address. Text, so

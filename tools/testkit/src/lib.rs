@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! A small filesystem in memory with one of everything, and ways to damage it.
 
 #![expect(missing_docs, reason = "names of tests' helpers say what they do")]
@@ -305,12 +307,17 @@ impl Sample {
 
     /// Changes a record and makes its checksum right again.
     pub fn edit(&self, ino: Ino, change: impl FnOnce(&mut InodeRecord)) {
-        let mut record = self.record(ino);
+        self.edit_at(self.record_address(ino), change);
+    }
+
+    /// As [`Self::edit`], for the record at an address.
+    pub fn edit_at(&self, address: u64, change: impl FnOnce(&mut InodeRecord)) {
+        let bytes = self.media.bytes(address, 256);
+        let mut record = InodeRecord::read_from_bytes(&bytes).expect("256 bytes");
         change(&mut record);
         let sum = inode_sum(&self.keys, &record);
         record.checksum.set(sum);
-        self.media
-            .damage(self.record_address(ino), record.as_bytes());
+        self.media.damage(address, record.as_bytes());
     }
 
     /// Changes a block with a header and makes its checksum right again.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Two images that were made once freeze the format.
 //!
 //! `tests/golden/clean.hex`: some operations, then an unmount. Making it again must give the same

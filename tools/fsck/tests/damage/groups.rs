@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Group headers, counters, bitmaps and chunk maps.
 
 use super::*;

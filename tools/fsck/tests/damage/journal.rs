@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! The journal's header and its checkpoints.
 
 use super::*;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! An image is damaged in one way, and the check must name that very thing.
 
 mod directories;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
 //! Nodes of a tree, by way of a tree of extents.
 
 use super::*;
