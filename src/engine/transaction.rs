@@ -18,6 +18,9 @@
 //! * What a transaction frees (blocks, inodes, orphan slots) becomes available only after its apply. Tests:
 //!   `freed_blocks_wait_for_their_clear`, `nothing_is_handed_out_twice`.
 
+mod apply;
+mod workspace;
+
 use super::alloc::chunks::Page;
 use super::alloc::policy::Purpose;
 use super::alloc::{AllocRequest, Window};
@@ -32,8 +35,12 @@ use super::mutant::Mutant;
 use super::types::*;
 use super::verify::{covered, Expected};
 use super::volume::Volume;
-use crate::platform::{Box, Vec};
+use crate::platform::Box;
+use apply::apply;
+use workspace::{bloom, bloom_bit, patched};
 use zerocopy::IntoBytes;
+
+pub use workspace::Workspace;
 
 /// Words that a fresh buffer has; larger ones are not kept.
 const BUFFER_WORDS: usize = 1024;
@@ -97,154 +104,6 @@ enum Undo {
     Blocks(Run),
     Inode(Ino),
     OrphanSlot(u32),
-}
-
-/// The memory of a transaction; pooled.
-#[derive(Default)]
-pub struct Workspace {
-    words: Vec<u64>,
-    used: usize,
-    /// One bit for each block address, hashed, that an entry touches.
-    bloom: u64,
-    objects: Vec<Touched>,
-    /// Objects whose checksum still wants two words.
-    pending: usize,
-    undo: Vec<Undo>,
-    freed_slots: Vec<u32>,
-    quarantined: usize,
-    data: bool,
-}
-
-impl Workspace {
-    fn reset(&mut self) {
-        self.used = RECORD_HEADER_WORDS;
-        self.bloom = 0;
-        self.pending = 0;
-        self.quarantined = 0;
-        self.data = false;
-        self.objects.clear();
-        self.undo.clear();
-        self.freed_slots.clear();
-    }
-
-    /// Whether it is worth keeping.
-    pub fn is_small(&self) -> bool {
-        self.words.len() <= BUFFER_WORDS
-    }
-
-    /// Makes sure that `n` words can be appended, and all pending checksums after them.
-    fn room(&mut self, n: usize) -> Result {
-        let need = self.used + n + 2 * self.pending;
-        if need > MAX_RECORD_WORDS {
-            return Err(Error::TooLarge);
-        }
-        if need > self.words.len() {
-            let target = need
-                .next_power_of_two()
-                .clamp(BUFFER_WORDS, MAX_RECORD_WORDS);
-            self.words.resize(target, 0)?;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, at: usize, word: u64) {
-        if let Some(w) = self.words.get_mut(at) {
-            *w = word;
-        }
-    }
-
-    fn get(&self, at: usize) -> u64 {
-        self.words.get(at).copied().unwrap_or(0)
-    }
-
-    fn touch(&mut self, address: u64, len: u64) {
-        self.bloom |= bloom(address, len);
-    }
-
-    /// Calls `f(position of the head, head)` for each entry below position `end`.
-    fn entries(&self, end: usize, mut f: impl FnMut(usize, Head)) {
-        let mut at = RECORD_HEADER_WORDS;
-        while at < end {
-            let head = Head::unpack(self.get(at));
-            f(at, head);
-            at += 1 + head.content_words();
-        }
-    }
-
-    /// Lays what entries below `end` write over `buffer`, which was read from `address`.
-    fn overlay(&self, end: usize, address: u64, buffer: &mut [u8]) {
-        let last = address + buffer.len() as u64;
-        self.entries(end, |at, head| {
-            let (low, high) = (head.address, head.address + head.length as u64 * 8);
-            if !matches!(head.kind, WRITE | ZERO) || high <= address || low >= last {
-                return;
-            }
-            let (from, to) = (low.max(address), high.min(last));
-            let Some(target) = buffer.get_mut(usize_of(from - address)..usize_of(to - address))
-            else {
-                return;
-            };
-            if head.kind == ZERO {
-                target.fill(0);
-                return;
-            }
-            let content = self.words.get(at + 1..at + 1 + head.length).unwrap_or(&[]);
-            if let Some(source) = content
-                .as_bytes()
-                .get(usize_of(from - low)..usize_of(to - low))
-            {
-                target.copy_from_slice(source);
-            }
-        });
-    }
-
-    /// The position of the word for `address` in the one WRITE entry that is the last to touch these `n` words and has all
-    /// of them; 0 if there is none.
-    fn covering(&self, end: usize, address: u64, n: usize) -> usize {
-        let last = address + n as u64 * 8;
-        let mut found = 0;
-        self.entries(end, |at, head| {
-            let (low, high) = (head.address, head.address + head.length as u64 * 8);
-            if !matches!(head.kind, WRITE | ZERO) || high <= address || low >= last {
-                return;
-            }
-            found = if head.kind == WRITE && low <= address && high >= last {
-                at + 1 + usize_of((address - low) / 8)
-            } else {
-                0
-            };
-        });
-        found
-    }
-}
-
-/// The word `old`, which lies `from` bytes behind the start of a range, with the bytes that go `skip` behind that start.
-fn patched(old: u64, from: usize, skip: usize, bytes: &[u8]) -> u64 {
-    let mut word = old.to_le_bytes();
-    for (b, byte) in word.iter_mut().enumerate() {
-        if let Some(new) = (from + b).checked_sub(skip).and_then(|p| bytes.get(p)) {
-            *byte = *new;
-        }
-    }
-    u64::from_le_bytes(word)
-}
-
-/// The filter's bits for a range.
-fn bloom(address: u64, len: u64) -> u64 {
-    let (first, last) = (
-        address >> BLOCK_SHIFT,
-        (address + len.max(1) - 1) >> BLOCK_SHIFT,
-    );
-    if last - first > 1 {
-        return u64::MAX;
-    }
-    bloom_bit(first) | bloom_bit(last)
-}
-
-/// The filter's bit for a block.
-#[inline]
-const fn bloom_bit(block: u64) -> u64 {
-    1 << (block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
 /// A change of metadata that is being put together.
@@ -767,95 +626,6 @@ impl<'a, M: Media> Transaction<'a, M> {
             volume.give_orphan_slot(*slot);
         }
         seq
-    }
-}
-
-/// Stores a record's entries in place. Under the lane's lock, so on one CPU and without sleep.
-fn apply<M: Media>(volume: &Volume<M>, seq: Seq, entries: &[u64]) {
-    let media = volume.media();
-    let mut lines = Lines::new();
-    let mut rest = entries;
-    while let Some((&head, after)) = rest.split_first() {
-        let head = Head::unpack(head);
-        let (content, next) = after.split_at(head.content_words().min(after.len()));
-        rest = next;
-        let len = head.length as u64 * 8;
-        match head.kind {
-            WRITE => {
-                media.store(head.address, content.as_bytes());
-                lines.add(media, head.address, len);
-            }
-            ZERO => {
-                media.zero(head.address, len);
-                lines.add(media, head.address, len);
-            }
-            BITS_SET | BITS_CLEAR => {
-                let word = content.first().copied().unwrap_or(0);
-                let (count, metadata) = (word & !METADATA_RUN, word & METADATA_RUN != 0);
-                volume.apply_bits(seq, head, count, metadata);
-                let bits = head.length as u64 + count;
-                lines.add(media, head.address, bits.div_ceil(64) * 8);
-            }
-            _ => {
-                volume.apply_inode(head);
-                lines.add(media, head.address, 8);
-            }
-        }
-    }
-    lines.finish(media);
-}
-
-/// Write-backs put off a little, so that a line that several entries share is written back once.
-struct Lines {
-    waiting: [u64; 8],
-    count: usize,
-}
-
-impl Lines {
-    const fn new() -> Self {
-        Self {
-            waiting: [0; 8],
-            count: 0,
-        }
-    }
-
-    fn add<M: Media>(&mut self, media: &M, address: u64, len: u64) {
-        let (first, last) = (address >> 6, (address + len.max(1) - 1) >> 6);
-        if last - first >= 2 {
-            self.finish_range(media, first, last);
-            return;
-        }
-        for line in first..=last {
-            let count = self.count;
-            let Some(known) = self.waiting.get(..count) else {
-                return;
-            };
-            if known.contains(&line) {
-                continue;
-            }
-            if count == self.waiting.len() {
-                self.finish(media);
-            }
-            if let Some(place) = self.waiting.get_mut(self.count) {
-                *place = line;
-                self.count += 1;
-            }
-        }
-    }
-
-    fn finish_range<M: Media>(&mut self, media: &M, first: u64, last: u64) {
-        if !Mutant::NoApplyWriteBack.active() {
-            media.write_back(first << 6, (last - first + 1) << 6);
-        }
-    }
-
-    fn finish<M: Media>(&mut self, media: &M) {
-        let count = core::mem::take(&mut self.count);
-        for line in self.waiting.get(..count).unwrap_or(&[]) {
-            if !Mutant::NoApplyWriteBack.active() {
-                media.write_back(line << 6, 64);
-            }
-        }
     }
 }
 
