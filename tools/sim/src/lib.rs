@@ -3,10 +3,11 @@
 //! Simulated persistent memory.
 //!
 //! [`MemoryMedia`] is plain memory: for tests of what the engine does. [`SimMedia`] knows stores, write-backs and fences, and
-//! forms the images that a power cut may leave: for tests of when the engine does it.
+//! forms the images that a power cut may leave: for tests of when the engine does it. [`persistency`] has its rules alone.
 
 pub mod crash;
 pub mod memory;
+pub mod persistency;
 pub mod seed;
 
 pub use crash::SimMedia;
