@@ -22,16 +22,41 @@ use super::media::Media;
 use super::superblock::SuperInfo;
 use super::types::*;
 use crate::platform::atomic::{AtomicU64, Ordering};
-use crate::platform::{lock_class, Box, Mutex, Once, Vec};
-use ag::Ag;
+use crate::platform::{lock_class, yield_now, Box, Mutex, Once, Vec};
+use ag::{Ag, Counts};
 use policy::{left_over, Purpose};
 use slots::Effort;
 
 pub use policy::{AllocRequest, Window};
 
-/// All groups of a volume.
+/// Groups whose places are allocated together.
+const SHELF: usize = 32;
+
+/// What is kept for a group.
+struct Place {
+    ag: Once<Box<Ag>>,
+    /// Free blocks and used inodes as a group's header has them, once they were asked for; [`format::UNCOUNTED`] before. A
+    /// group that is not loaded does not change, so they stay true; of a loaded one they mean nothing.
+    free: AtomicU64,
+    inodes: AtomicU64,
+}
+
+/// [`SHELF`] places.
+struct Shelf([Place; SHELF]);
+
+impl Shelf {
+    fn new() -> Self {
+        Self(core::array::from_fn(|_| Place {
+            ag: Once::new(),
+            free: AtomicU64::new(format::UNCOUNTED),
+            inodes: AtomicU64::new(format::UNCOUNTED),
+        }))
+    }
+}
+
+/// All groups of a volume. Opening a volume allocates a few words for 64 groups, so that it takes no longer for a large one.
 pub struct Allocator {
-    groups: Vec<Once<Box<Ag>>>,
+    shelves: Vec<Once<Box<Shelf>>>,
     load: Mutex<()>,
     /// Groups whose counts changed since the last checkpoint.
     dirty: Vec<AtomicU64>,
@@ -58,27 +83,45 @@ impl Allocator {
     /// For a volume of which no group was read yet.
     pub fn new(info: &SuperInfo) -> Result<Self> {
         let count = info.geometry.ag_count as usize;
-        let mut groups = Vec::with_capacity(count)?;
-        for _ in 0..count {
-            groups.push(Once::new())?;
+        let mut shelves = Vec::with_capacity(count.div_ceil(SHELF))?;
+        for _ in 0..count.div_ceil(SHELF) {
+            shelves.push(Once::new())?;
         }
-        let words = count.div_ceil(64);
-        let mut dirty = Vec::with_capacity(words)?;
-        for _ in 0..words {
+        let mut dirty = Vec::with_capacity(count.div_ceil(64))?;
+        for _ in 0..count.div_ceil(64) {
             dirty.push(AtomicU64::new(0))?;
         }
         Ok(Self {
-            groups,
+            shelves,
             load: Mutex::new((), lock_class!("ochre_ag_load"))?,
             dirty,
             quarantine: quarantine::Quarantine::new()?,
-            orphans: orphans::OrphanSlots::new()?,
+            orphans: orphans::OrphanSlots::new(&info.geometry)?,
         })
+    }
+
+    /// The place of group `agno`, if one was made.
+    fn place(&self, agno: u32) -> Option<&Place> {
+        let shelf = self.shelves.get(agno as usize / SHELF)?.get()?;
+        shelf.0.get(agno as usize % SHELF)
+    }
+
+    /// The place of group `agno`.
+    fn make_place(&self, agno: u32) -> Result<&Place> {
+        let shelf = self
+            .shelves
+            .get(agno as usize / SHELF)
+            .ok_or(Error::Invalid)?;
+        if shelf.get().is_none() {
+            // Another may be faster; then its shelf is the one.
+            shelf.set(Box::new(Shelf::new())?);
+        }
+        self.place(agno).ok_or(Error::Invalid)
     }
 
     /// Group `agno` if it was loaded.
     pub fn loaded(&self, agno: u32) -> Option<&Ag> {
-        Some(&**self.groups.get(agno as usize)?.get()?)
+        Some(&**self.place(agno)?.ag.get()?)
     }
 
     /// Group `agno`, read if need be. May sleep.
@@ -92,10 +135,15 @@ impl Allocator {
         if let Some(ag) = self.loaded(agno) {
             return Ok(ag);
         }
-        let place = self.groups.get(agno as usize).ok_or(Error::Invalid)?;
+        if agno >= info.geometry.ag_count {
+            return Err(Error::Invalid);
+        }
+        let place = self.make_place(agno)?;
         let guard = self.load.lock();
-        if place.get().is_none() {
-            place.set(Box::new(Ag::load(media, info, keys, agno)?)?);
+        if place.ag.get().is_none() {
+            place
+                .ag
+                .set(Box::new(Ag::load(media, info, keys, agno)?)?);
         }
         drop(guard);
         self.loaded(agno).ok_or(Error::NoMemory)
@@ -144,15 +192,71 @@ impl Allocator {
         }
     }
 
-    /// The group's free blocks, without loading it.
+    /// The group's free blocks, without loading it. Many if nobody counted them: then it is worth being loaded.
     fn free_hint<M: Media>(&self, media: &M, info: &SuperInfo, agno: u32) -> u64 {
         match self.loaded(agno) {
             Some(ag) => ag.state.lock().map.free(),
-            None => {
-                let address = info.geometry.ag_base(agno).address() + format::FREE_BLOCKS_OFFSET;
-                media.read_u64(address).unwrap_or(0)
+            None => self
+                .noted(media, info, agno)
+                .map_or(0, |counts| counts.free),
+        }
+    }
+
+    /// What the header of a group that is not loaded says, from memory if it was asked for before.
+    fn noted<M: Media>(&self, media: &M, info: &SuperInfo, agno: u32) -> Result<Counts> {
+        let place = self.make_place(agno)?;
+        let free = place.free.load(Ordering::Acquire);
+        if free != format::UNCOUNTED {
+            let inodes = place.inodes.load(Ordering::Relaxed);
+            return Ok(Counts { free, inodes });
+        }
+        let counts = ag::read_counts(media, &info.geometry, agno)?;
+        place.inodes.store(counts.inodes, Ordering::Relaxed);
+        place.free.store(counts.free, Ordering::Release);
+        Ok(counts)
+    }
+
+    /// A group's free blocks and used inodes as they are on the medium, counted if need be.
+    fn counts<M: Media>(
+        &self,
+        media: &M,
+        info: &SuperInfo,
+        keys: &Keys,
+        agno: u32,
+    ) -> Result<Counts> {
+        if let Some(ag) = self.loaded(agno) {
+            return Ok(ag.counts());
+        }
+        let noted = self.noted(media, info, agno)?;
+        if noted.free != format::UNCOUNTED {
+            return Ok(noted);
+        }
+        let _guard = self.load.lock();
+        if let Some(ag) = self.loaded(agno) {
+            return Ok(ag.counts());
+        }
+        let counts = ag::count(media, info, keys, agno)?;
+        let place = self.make_place(agno)?;
+        place.inodes.store(counts.inodes, Ordering::Relaxed);
+        place.free.store(counts.free, Ordering::Release);
+        Ok(counts)
+    }
+
+    /// Stores the counts of all groups of which recovery left them open. The caller may write, and fences.
+    pub fn settle_counts<M: Media>(&self, media: &M, info: &SuperInfo, keys: &Keys) -> Result {
+        for agno in 0..info.geometry.ag_count {
+            yield_now();
+            if ag::read_counts(media, &info.geometry, agno)?.free != format::UNCOUNTED {
+                continue;
+            }
+            let counts = self.counts(media, info, keys, agno)?;
+            let _guard = self.load.lock();
+            match self.loaded(agno) {
+                Some(ag) => ag.store_counts(media),
+                None => counts.store(media, info.geometry.ag_base(agno)),
             }
         }
+        Ok(())
     }
 
     /// Goes through all groups from `first` on, with rising effort, until `f` finds something there.
@@ -276,26 +380,14 @@ impl Allocator {
         })
     }
 
-    /// Sums up all groups. Groups that are not loaded are counted by their headers.
-    pub fn usage<M: Media>(&self, media: &M, info: &SuperInfo) -> Result<Usage> {
+    /// Sums up all groups. Groups that are not loaded are counted by their headers, which are read once.
+    pub fn usage<M: Media>(&self, media: &M, info: &SuperInfo, keys: &Keys) -> Result<Usage> {
         let g = &info.geometry;
         let mut usage = Usage::default();
         for agno in 0..g.ag_count {
             let blocks = g.ag_blocks(agno);
             usage.blocks += blocks.saturating_sub(format::METADATA_BLOCKS);
-            let (free, inodes) = match self.loaded(agno) {
-                Some(ag) => {
-                    let s = ag.state.lock();
-                    (s.free_on_medium, s.used_inodes)
-                }
-                None => {
-                    let address = g.ag_base(agno).address();
-                    (
-                        media.read_u64(address + format::FREE_BLOCKS_OFFSET)?,
-                        media.read_u64(address + format::USED_INODES_OFFSET)?,
-                    )
-                }
-            };
+            let Counts { free, inodes } = self.counts(media, info, keys, agno)?;
             usage.free = usage.free.saturating_add(free.min(blocks));
             usage.reserve += policy::reserve(blocks).min(free);
             usage.used_inodes = usage.used_inodes.saturating_add(inodes.min(1 << 22));

@@ -42,6 +42,8 @@ pub enum Error {
     TooManyLinks,
     /// The filesystem is mounted read-only, or became so after damage.
     ReadOnly,
+    /// Mount: the journal has to be replayed, and the medium is write-protected.
+    WriteProtected,
     /// The handle's inode is gone.
     Stale,
     /// The medium holds something that it must not hold.
@@ -120,7 +122,7 @@ impl Error {
             | Self::TooBig { .. } => 22,
             Self::FileTooBig => 27,
             Self::NoSpace | Self::TooLarge => 28,
-            Self::ReadOnly | Self::UnknownReadOnlyFeatures(_) => 30,
+            Self::ReadOnly | Self::WriteProtected | Self::UnknownReadOnlyFeatures(_) => 30,
             Self::TooManyLinks => 31,
             Self::NameTooLong => 36,
             Self::NotEmpty => 39,
@@ -144,6 +146,10 @@ impl core::fmt::Display for Error {
             Self::NameTooLong => "name too long",
             Self::TooManyLinks => "too many links",
             Self::ReadOnly => "read-only file system",
+            Self::WriteProtected => {
+                "it was not unmounted and its journal has to be replayed, but the device is write-protected: \
+                 make it writable (blockdev --setrw) and mount it once, or mount a copy"
+            }
             Self::Stale => "stale file handle",
             Self::Corrupt(c) => return write!(f, "damaged: {c}"),
             Self::Io => "input/output error",

@@ -41,11 +41,10 @@ use crate::engine::error::{Error, Result};
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::inode::{Core, Edit};
 use crate::engine::media::Media;
-use crate::engine::orphan::Found;
 use crate::engine::transaction::Transaction;
 use crate::engine::types::{Ino, Seq};
 use crate::engine::volume::Volume;
-use crate::platform::atomic::{AtomicU32, Ordering};
+use crate::platform::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub use crate::engine::inode::Inode;
 pub use attributes::{Attributes, SetAttributes, Times};
@@ -56,9 +55,9 @@ pub use namespace::{DirectoryEntry, NewInode, RenameArgs};
 /// A mounted filesystem.
 pub struct Filesystem<M: Media> {
     volume: Volume<M>,
-    found: Found,
     name_hash: NameHash,
-    orphans_at_mount: u64,
+    /// Orphans of an earlier mount that were handed out.
+    orphans: AtomicU64,
     /// Number of the first transaction of this mount.
     first_seq: u64,
     /// Group for the next directory in the root.

@@ -79,6 +79,11 @@ pub trait Media: Send + Sync {
     /// Flushes an asynchronous device; nothing to do on a synchronous one. May sleep.
     fn sync_device(&self) -> Result;
 
+    /// Whether nothing may be stored here at all (`blockdev --setro`). A volume that needs no recovery can be read.
+    fn is_write_protected(&self) -> bool {
+        false
+    }
+
     /// The physical address of byte 0, modulo 2 MiB.
     fn phase(&self) -> u64;
 }

@@ -18,9 +18,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::media::Media;
 use crate::engine::transaction::Transaction;
-use crate::engine::types::{u64_of, usize_of, Ino, BLOCK_SIZE};
-use crate::engine::volume::Volume;
-use crate::platform::{lock_class, Mutex, Vec};
+use crate::engine::types::Ino;
 use zerocopy::little_endian::U32;
 
 /// Puts the inode on the table, unless it is there.
@@ -42,42 +40,4 @@ pub fn leave<M: Media>(tx: &mut Transaction<'_, M>, record: &mut InodeRecord) ->
     }
     record.orphan = U32::new(0);
     tx.free_orphan_slot(slot)
-}
-
-/// What was on the table at mount, and has not been dealt with yet.
-pub struct Found(Mutex<Vec<Ino>>);
-
-impl Found {
-    /// Reads the table. Takes the same time for every large filesystem, since the table's size is bounded.
-    pub fn load<M: Media>(volume: &Volume<M>) -> Result<Self> {
-        let mut found = Vec::new();
-        let mut buffer = Vec::new();
-        buffer.resize(usize_of(BLOCK_SIZE), 0u8)?;
-        let bytes = u64::from(volume.orphan_count()) * 8;
-        let table = volume.info().geometry.orphans.address();
-        let mut at = 0;
-        while at < bytes {
-            let part = usize_of(bytes - at).min(buffer.len());
-            let part = buffer.get_mut(..part).ok_or(Error::Invalid)?;
-            volume.media().read(table.saturating_add(at), part)?;
-            for entry in part.chunks_exact(8) {
-                let ino = entry.try_into().map_or(0, u64::from_le_bytes);
-                if ino != 0 {
-                    found.push(Ino(ino))?;
-                }
-            }
-            at += u64_of(part.len());
-        }
-        Ok(Self(Mutex::new(found, lock_class!("ochre_orphans_found"))?))
-    }
-
-    /// The next one; each once.
-    pub fn next(&self) -> Option<Ino> {
-        self.0.lock().pop()
-    }
-
-    /// How many are left.
-    pub fn count(&self) -> usize {
-        self.0.lock().len()
-    }
 }

@@ -8,15 +8,18 @@
 //!    below the checkpoint C are in place and are passed over.
 //! 3. The others are sorted by number and repeated. Doing it twice does no harm, so a crash in here only means that it is
 //!    done again.
-//! 4. The counts of every group that a record touched are made anew: the words that hold them are stored only by checkpoints.
+//! 4. The counts of every group that a record touched are marked as not known, for the words that hold them are stored only by
+//!    checkpoints. Whoever loads the group counts, or the next unmount. Counting here would make a mount read 32 KiB and more
+//!    for each group, and a large volume has more groups for the same records to touch.
 //! 5. Everything is fenced; then C moves past all numbers seen, with a gap, so that none is drawn twice.
 //!
-//! The cost is bounded by the journal's size, whatever the size of the volume.
+//! The cost is bounded by the journal's size, whatever the size of the volume. With nothing to repeat nothing is stored, so that
+//! what lies on a write-protected medium can be read.
 
-use super::alloc::ag::{count_free, read_bitmap, read_header};
+use super::alloc::ag::Counts;
 use super::checksum::Keys;
 use super::error::{Error, Result};
-use super::format::ag::{BITMAP_WORDS, CHUNK_MASK_OFFSET, FREE_BLOCKS_OFFSET, MAX_CHUNKS};
+use super::format::ag::{METADATA_BLOCKS, UNCOUNTED};
 use super::format::journal::*;
 use super::journal::{
     entries_sum, read_checkpoint, record_size, record_sum, record_word0, store_checkpoint,
@@ -128,10 +131,39 @@ pub fn segments(g: &Geometry, mut f: impl FnMut(u64) -> Result) -> Result {
     Ok(())
 }
 
-/// Repeats the journal of a volume. Returns C, the slot that holds it, and what was done.
+/// Finds the records that are to be repeated, in the order of their numbers.
+fn collect<M: Media>(
+    media: &M,
+    g: &Geometry,
+    keys: &Keys,
+    checkpoint: u64,
+    buffer: &mut [u64],
+    summary: &mut Summary,
+) -> Result<Vec<Found>> {
+    let mut found: Vec<Found> = Vec::new();
+    segments(g, |segment| {
+        yield_now();
+        walk_segment(media, keys, segment, buffer, |record, _| {
+            if record.seq >= checkpoint || Mutant::ReplayBelowCheckpoint.active() {
+                found.push(record)?;
+            } else {
+                summary.passed_over += 1;
+            }
+            Ok(())
+        })
+    })?;
+    if !Mutant::UnorderedReplay.active() {
+        sort(&mut found);
+    }
+    Ok(found)
+}
+
+/// Repeats the journal of a volume. Returns C, the slot that holds it, and what was done. `WriteProtected` if there is something
+/// to repeat and the medium may not be stored to.
 pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, usize, Summary)> {
     let g = &info.geometry;
-    if !Mutant::NoJournalWriteBack.active() {
+    let protected = media.is_write_protected();
+    if !Mutant::NoJournalWriteBack.active() && !protected {
         media.write_back(
             g.journal.address(),
             g.orphans.address() - g.journal.address(),
@@ -146,22 +178,14 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
         ..Summary::default()
     };
     let mut buffer = record_buffer()?;
-    let mut found: Vec<Found> = Vec::new();
-    segments(g, |segment| {
-        yield_now();
-        walk_segment(media, keys, segment, &mut buffer, |record, _| {
-            if record.seq >= checkpoint || Mutant::ReplayBelowCheckpoint.active() {
-                found.push(record)?;
-            } else {
-                summary.passed_over += 1;
-            }
-            Ok(())
-        })
-    })?;
-    if !Mutant::UnorderedReplay.active() {
-        sort(&mut found);
+    let found = collect(media, g, keys, checkpoint, &mut buffer, &mut summary)?;
+    if protected {
+        return match found.is_empty() {
+            true => Ok((checkpoint, slot, summary)),
+            false => Err(Error::WriteProtected),
+        };
     }
-    let mut touched: Vec<u32> = Vec::new();
+    let mut touched = Touched::new(g)?;
     let mut last = 0;
     for record in found.iter() {
         if record.seq == last {
@@ -181,9 +205,6 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
         summary.replayed += 1;
         yield_now();
     }
-    for agno in touched.iter() {
-        recount(media, info, keys, *agno)?;
-    }
     media.drain();
     media.sync_device()?;
     let (next, slot) = (
@@ -194,6 +215,31 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
     media.drain();
     media.sync_device()?;
     Ok((next, slot, summary))
+}
+
+/// Groups whose counts were marked as not known; a bit each.
+struct Touched(Vec<u64>);
+
+impl Touched {
+    fn new(g: &Geometry) -> Result<Self> {
+        let mut bits = Vec::new();
+        bits.resize(usize_of(u64::from(g.ag_count).div_ceil(64)), 0u64)?;
+        Ok(Self(bits))
+    }
+
+    /// Marks a group's counts, once.
+    fn mark<M: Media>(&mut self, media: &M, g: &Geometry, agno: u32) {
+        let word = self.0.get_mut(usize_of(u64::from(agno) / 64));
+        let bit = 1u64 << (agno % 64);
+        if let Some(word) = word.filter(|word| **word & bit == 0) {
+            *word |= bit;
+            let unknown = Counts {
+                free: UNCOUNTED,
+                inodes: UNCOUNTED,
+            };
+            unknown.store(media, g.ag_base(agno));
+        }
+    }
 }
 
 /// Heap sort by number: `core`'s sorts may use more stack than the kernel has.
@@ -230,7 +276,7 @@ fn replay<M: Media>(
     g: &Geometry,
     record: u64,
     entries: &[u64],
-    touched: &mut Vec<u32>,
+    touched: &mut Touched,
 ) -> Result {
     let fault = Error::corrupt("journal record's entry", record);
     let mut rest = entries;
@@ -257,11 +303,12 @@ fn replay<M: Media>(
                 }
                 media.write_back(head.address, len);
                 // A chunk that was added changes the count of inodes.
-                note(
-                    touched,
-                    g.locate(Block::of(head.address))
-                        .map(|(agno, relative)| (agno, relative < 512)),
-                )?;
+                match g.locate(Block::of(head.address)) {
+                    Some((agno, relative)) if relative < METADATA_BLOCKS => {
+                        touched.mark(media, g, agno);
+                    }
+                    _ => {}
+                }
             }
             BITS_SET | BITS_CLEAR => {
                 let count = content.first().copied().unwrap_or(0) & !(1 << 63);
@@ -273,7 +320,7 @@ fn replay<M: Media>(
                     return Err(fault);
                 }
                 replay_bits(media, g, agno, (start, count), head.kind == BITS_SET)?;
-                note(touched, Some((agno, true)))?;
+                touched.mark(media, g, agno);
             }
             INODE_SET | INODE_CLEAR => {
                 let (agno, _) = mask_position(g, head.address).ok_or(fault)?;
@@ -289,18 +336,9 @@ fn replay<M: Media>(
                 };
                 media.store_u64(head.address, new);
                 media.write_back(head.address, 8);
-                note(touched, Some((agno, true)))?;
+                touched.mark(media, g, agno);
             }
             _ => return Err(fault),
-        }
-    }
-    Ok(())
-}
-
-fn note(touched: &mut Vec<u32>, group: Option<(u32, bool)>) -> Result {
-    if let Some((agno, true)) = group {
-        if !touched.contains(&agno) {
-            touched.push(agno)?;
         }
     }
     Ok(())
@@ -324,36 +362,6 @@ fn replay_bits<M: Media>(
         media.write_back(address, 8);
         at += n;
     }
-    Ok(())
-}
-
-/// Counts a group's free blocks and used inodes and stores them.
-fn recount<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result {
-    let g = &info.geometry;
-    let header = read_header(media, info, keys, agno)?;
-    let bitmap = read_bitmap(media, g, agno)?;
-    debug_assert_eq!(bitmap.len(), BITMAP_WORDS);
-    let free = count_free(&bitmap, g.ag_blocks(agno));
-    let mut inodes = 0u64;
-    let mut piece = [0u8; 512];
-    let chunks = (header.chunks.get() as u32).min(MAX_CHUNKS);
-    let mut index = 0;
-    while index < chunks {
-        media.read(g.chunk_entry(agno, index), &mut piece)?;
-        for entry in piece.chunks_exact(16).take((chunks - index) as usize) {
-            if let Some(Ok(mask)) = entry
-                .get(CHUNK_MASK_OFFSET as usize..)
-                .map(<[u8; 8]>::try_from)
-            {
-                inodes += u64::from(u64::from_le_bytes(mask).count_ones());
-            }
-        }
-        index += 32;
-    }
-    let address = g.ag_base(agno).address() + FREE_BLOCKS_OFFSET;
-    media.store_u64(address, free);
-    media.store_u64(address + 8, inodes);
-    media.write_back(address, 16);
     Ok(())
 }
 

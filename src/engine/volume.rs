@@ -3,7 +3,8 @@
 //! A volume: a medium with its superblock, keys, journal and allocator. All that transactions need.
 //!
 //! Opening one finds the superblock, repeats the journal if the volume was not closed, and marks it dirty before the first
-//! change. Damage found later turns the volume read-only ([`Volume::fail`]): what is in memory may be wrong, so nothing
+//! change. It reads no group and no orphan, and allocates next to nothing for them, so that it takes no longer for a large
+//! volume than for a small one; `tools/sim/tests/mount_cost.rs` holds it to that. Damage found later turns the volume read-only ([`Volume::fail`]): what is in memory may be wrong, so nothing
 //! more is written from it.
 
 use super::alloc::ag::Ag;
@@ -42,9 +43,13 @@ pub struct Volume<M: Media> {
 
 impl<M: Media> Volume<M> {
     /// Opens a volume. Repeats the journal if it was not closed, also for `read_only`, in which case nothing else is
-    /// written.
+    /// written. A medium that is write-protected can be opened only `read_only` (`ReadOnly`), and only if no record is to be
+    /// repeated (`WriteProtected`).
     pub fn open(media: M, read_only: bool) -> Result<Self> {
         let info = superblock::load(&media)?;
+        if media.is_write_protected() && !read_only {
+            return Err(Error::ReadOnly);
+        }
         if info.from_backup {
             log::warn(format_args!(
                 "superblock is damaged: using the copy in block {}",
@@ -151,6 +156,14 @@ impl<M: Media> Volume<M> {
 
     /// Everything is in place: the next mount needs no recovery. No transaction may run.
     pub fn mark_clean(&self) -> Result {
+        if self.recovered.ran {
+            let settled = self
+                .alloc
+                .settle_counts(&self.media, &self.info, &self.keys);
+            // The group that is damaged stays as it is, and the volume dirty.
+            settled.inspect_err(|error| self.fail(error))?;
+            self.media.drain();
+        }
         self.checkpoint()?;
         if self.failed() {
             return Ok(());
@@ -171,8 +184,11 @@ impl<M: Media> Volume<M> {
         self.read_only.load(Ordering::Relaxed) || self.failed()
     }
 
-    /// `UnknownReadOnlyFeatures` if this code may read the volume but not write it.
+    /// `UnknownReadOnlyFeatures` if this code may read the volume but not write it, `ReadOnly` if the medium is protected.
     pub fn check_writable(&self) -> Result {
+        if self.media.is_write_protected() {
+            return Err(Error::ReadOnly);
+        }
         match self.info.features[1] & !RO_COMPAT {
             0 => Ok(()),
             unknown => Err(Error::UnknownReadOnlyFeatures(unknown)),
@@ -274,7 +290,7 @@ impl<M: Media> Volume<M> {
 
     /// How full the volume is.
     pub fn usage(&self) -> Result<Usage> {
-        self.alloc.usage(&self.media, &self.info)
+        self.alloc.usage(&self.media, &self.info, &self.keys)
     }
 
     /// Takes blocks for data in memory. The quarantine is emptied and owned slots are broken before `NoSpace` is said.
@@ -392,6 +408,13 @@ impl<M: Media> Volume<M> {
 
     pub(super) fn give_orphan_slot(&self, slot: u32) {
         self.alloc.orphans.give(slot);
+    }
+
+    /// The inode of the next orphan that stood in the table when the volume was opened; each once.
+    pub(super) fn next_orphan(&self) -> Result<Option<Ino>> {
+        self.alloc
+            .orphans
+            .next_left(&self.media, &self.info.geometry)
     }
 
     /// Entries of the orphan table.

@@ -105,6 +105,54 @@ pub fn count_free(words: &[u64], blocks: u64) -> u64 {
     free
 }
 
+/// How full a group is, as its header says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Clear bits of the bitmap, or [`UNCOUNTED`].
+    pub free: u64,
+    /// Set bits of the chunks' masks.
+    pub inodes: u64,
+}
+
+impl Counts {
+    /// Stores them into the header of the group at `base`.
+    pub fn store<M: Media>(&self, media: &M, base: Block) {
+        let address = base.address() + FREE_BLOCKS_OFFSET;
+        media.store_u64(address, self.free);
+        media.store_u64(address + 8, self.inodes);
+        media.write_back(address, 16);
+    }
+}
+
+/// Reads a header's counts.
+pub fn read_counts<M: Media>(media: &M, g: &Geometry, agno: u32) -> Result<Counts> {
+    let mut words = [0u64; 2];
+    let address = g.ag_base(agno).address() + FREE_BLOCKS_OFFSET;
+    media.read(address, words.as_mut_bytes())?;
+    let [free, inodes] = words.map(u64::from_le);
+    Ok(Counts { free, inodes })
+}
+
+/// Counts what a header's counts should be. Reads bitmap and chunk map; the group may not change meanwhile.
+pub fn count<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<Counts> {
+    let g = &info.geometry;
+    let header = read_header(media, info, keys, agno)?;
+    let free = count_free(&read_bitmap(media, g, agno)?, g.ag_blocks(agno));
+    let mut inodes = 0u64;
+    let mut piece = [0u8; 512];
+    let chunks = u32_of(header.chunks.get().min(u64::from(MAX_CHUNKS)));
+    for first in (0..chunks).step_by(32) {
+        media.read(g.chunk_entry(agno, first), &mut piece)?;
+        let entries = piece.chunks_exact(16);
+        for entry in entries.take(usize_of(u64::from(chunks - first))) {
+            let mask = entry.get(usize_of(CHUNK_MASK_OFFSET)..);
+            let mask = mask.and_then(|mask| mask.first_chunk::<8>());
+            inodes += mask.map_or(0, |mask| u64::from(u64::from_le_bytes(*mask).count_ones()));
+        }
+    }
+    Ok(Counts { free, inodes })
+}
+
 impl Ag {
     /// Reads group `agno`.
     pub fn load<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<Self> {
@@ -259,12 +307,22 @@ impl Ag {
         dirty();
     }
 
+    /// How full the group is on the medium.
+    pub fn counts(&self) -> Counts {
+        let s = self.state.lock();
+        Counts {
+            free: s.free_on_medium,
+            inodes: s.used_inodes,
+        }
+    }
+
     /// Stores the counts, for a checkpoint.
     pub fn store_counts<M: Media>(&self, media: &M) {
         let s = self.state.lock();
-        let address = self.base.address();
-        media.store_u64(address + FREE_BLOCKS_OFFSET, s.free_on_medium);
-        media.store_u64(address + USED_INODES_OFFSET, s.used_inodes);
-        media.write_back(address + FREE_BLOCKS_OFFSET, 16);
+        let counts = Counts {
+            free: s.free_on_medium,
+            inodes: s.used_inodes,
+        };
+        counts.store(media, self.base);
     }
 }

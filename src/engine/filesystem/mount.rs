@@ -20,13 +20,13 @@ use crate::engine::format::inode::{
 };
 use crate::engine::inode::Inode;
 use crate::engine::media::Media;
-use crate::engine::orphan::{self, Found};
+use crate::engine::orphan;
 use crate::engine::superblock;
 use crate::engine::symlink;
-use crate::engine::types::{u64_of, FileBlock, Generation, Ino};
+use crate::engine::types::{FileBlock, Generation, Ino};
 use crate::engine::verify;
 use crate::engine::volume::Volume;
-use crate::platform::atomic::AtomicU32;
+use crate::platform::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::platform::yield_now;
 use zerocopy::FromBytes;
 
@@ -85,7 +85,7 @@ pub struct Statfs {
 pub struct Stats {
     /// Records that recovery replayed at mount.
     pub replayed: u64,
-    /// Orphans that were found at mount.
+    /// Orphans of an earlier mount that [`Filesystem::next_orphan`] handed out so far.
     pub orphans: u64,
     /// Transactions committed since mount.
     pub commits: u64,
@@ -109,18 +109,15 @@ impl<M: Media> Filesystem<M> {
         })
     }
 
-    /// Mounts: checks, recovers the journal, reads the orphan table.
+    /// Mounts: checks and recovers the journal. Orphans wait for [`Filesystem::next_orphan`], however many there are.
     pub fn mount(media: M, options: &MountOptions) -> Result<Self> {
         let volume = Volume::open(media, options.read_only)?;
-        let found = Found::load(&volume)?;
-        let orphans_at_mount = u64_of(found.count());
         let first_seq = volume.next_seq().0;
         let name_hash = NameHash::new(volume.info().hash_key);
         Ok(Self {
             volume,
-            found,
             name_hash,
-            orphans_at_mount,
+            orphans: AtomicU64::new(0),
             first_seq,
             next_group: AtomicU32::new(0),
         })
@@ -180,7 +177,7 @@ impl<M: Media> Filesystem<M> {
     pub fn stats(&self) -> Stats {
         Stats {
             replayed: self.volume().recovered().replayed,
-            orphans: self.orphans_at_mount,
+            orphans: self.orphans.load(Ordering::Relaxed),
             commits: self.volume().next_seq().0.saturating_sub(self.first_seq),
         }
     }
@@ -292,18 +289,28 @@ impl<M: Media> Filesystem<M> {
         Ok(false)
     }
 
-    /// The next inode that recovery found on the orphan table, each number once. The caller gets it with `iget` and lets
-    /// [`Filesystem::evict`] run.
+    /// The next inode that stood on the orphan table when this was mounted, each once. The caller gets it with `iget` and lets
+    /// [`Filesystem::evict`] run. Nothing of what entered the table since is among them.
     pub fn next_orphan(&self) -> Option<Ino> {
-        while let Some(ino) = self.found.next() {
+        loop {
+            let ino = match self.volume().next_orphan() {
+                Ok(None) => return None,
+                Ok(Some(ino)) => ino,
+                Err(error) => {
+                    self.report(&error);
+                    continue;
+                }
+            };
             // It may have been dealt with since, as a file that somebody opened and removed.
             match self.load(ino) {
-                Ok(inode) if inode.read().record.orphan.get() != 0 => return Some(ino),
+                Ok(inode) if inode.read().record.orphan.get() != 0 => {
+                    self.orphans.fetch_add(1, Ordering::Relaxed);
+                    return Some(ino);
+                }
                 Err(error) => self.report(&error),
                 Ok(_) => {}
             }
         }
-        None
     }
 
     /// `next_orphan`, `iget` and `evict` until none is left: for tools and tests, where nobody else has in-core inodes.

@@ -37,6 +37,9 @@ pub const CHUNK_INODES: u32 = 64;
 
 /// Offset of [`AgHeader::free_blocks`], and of the end of what the checksum covers.
 pub const FREE_BLOCKS_OFFSET: u64 = 64;
+/// In [`AgHeader::free_blocks`]: neither that nor `used_inodes` is known. Recovery leaves it in each group that it changed, and
+/// never an unmount.
+pub const UNCOUNTED: u64 = u64::MAX;
 /// Offset of [`AgHeader::used_inodes`].
 pub const USED_INODES_OFFSET: u64 = 72;
 /// Offset of [`AgHeader::chunks`].
@@ -62,7 +65,7 @@ pub struct AgHeader {
     pub uuid: [u8; 16],
     /// Zero.
     pub reserved: [u8; 16],
-    /// Clear bits of the bitmap. Outside the checksum; stored at each checkpoint and counted anew by recovery.
+    /// Clear bits of the bitmap. Outside the checksum; stored by checkpoints, [`UNCOUNTED`] after a recovery.
     pub free_blocks: U64,
     /// Set bits of the chunk masks. As `free_blocks`.
     pub used_inodes: U64,
