@@ -257,6 +257,10 @@ impl Media for DaxMedia {
         self.device.flush().map_err(|_| Error::Io)
     }
 
+    fn is_write_protected(&self) -> bool {
+        self.device.is_read_only()
+    }
+
     fn phase(&self) -> u64 {
         self.phase
     }

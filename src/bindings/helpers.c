@@ -230,6 +230,11 @@ u64 ochre_bdev_bytes(struct block_device *bdev)
 	return bdev_nr_bytes(bdev);
 }
 
+bool ochre_bdev_read_only(struct block_device *bdev)
+{
+	return bdev_read_only(bdev);
+}
+
 /*
  * The first page of the range that has any reference. dax_layout_busy_page_range() leaves out those that come from
  * mappings, since it has unmapped them. But an munmap on another CPU clears a huge page table entry first, and drops

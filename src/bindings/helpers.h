@@ -77,6 +77,7 @@ enum ochre_dax_refusal { OCHRE_DAX_FINE, OCHRE_DAX_NONE, OCHRE_DAX_UNALIGNED };
 enum ochre_dax_refusal ochre_bdev_dax_refusal(struct block_device *bdev);
 void ochre_bdev_name(struct block_device *bdev, char *name, size_t size);
 u64 ochre_bdev_bytes(struct block_device *bdev);
+bool ochre_bdev_read_only(struct block_device *bdev);
 
 struct page *ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgoff_t last,
 				       unsigned long base_pfn, unsigned long pfns);

@@ -141,9 +141,7 @@ impl Allocator {
         let place = self.make_place(agno)?;
         let guard = self.load.lock();
         if place.ag.get().is_none() {
-            place
-                .ag
-                .set(Box::new(Ag::load(media, info, keys, agno)?)?);
+            place.ag.set(Box::new(Ag::load(media, info, keys, agno)?)?);
         }
         drop(guard);
         self.loaded(agno).ok_or(Error::NoMemory)

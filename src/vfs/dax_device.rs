@@ -182,6 +182,13 @@ impl DaxDevice {
         to_result(unsafe { c::blkdev_issue_flush(self.bdev.as_ptr()) })
     }
 
+    /// Whether the block device is write-protected (`blockdev --setro`). Stores through the mapping would get through all the
+    /// same.
+    pub(crate) fn is_read_only(&self) -> bool {
+        // SAFETY: The block device is open by the invariants.
+        unsafe { c::ochre_bdev_read_only(self.bdev.as_ptr()) }
+    }
+
     /// The C object.
     pub(super) fn as_ptr(&self) -> *mut c::dax_device {
         self.device.as_ptr()

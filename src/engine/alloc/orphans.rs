@@ -66,7 +66,10 @@ impl OrphanSlots {
     /// Nothing is read yet.
     pub fn new(g: &Geometry) -> Result<Self> {
         let mut pieces = Vec::new();
-        pieces.resize(usize_of(u64::from(g.orphan_slots).div_ceil(64)), Piece::default())?;
+        pieces.resize(
+            usize_of(u64::from(g.orphan_slots).div_ceil(64)),
+            Piece::default(),
+        )?;
         let state = State {
             pieces,
             hint: 0,

@@ -225,6 +225,9 @@ impl<M: Media> Media for Borrowed<'_, M> {
     fn sync_device(&self) -> Result {
         self.0.sync_device()
     }
+    fn is_write_protected(&self) -> bool {
+        self.0.is_write_protected()
+    }
     fn phase(&self) -> u64 {
         self.0.phase()
     }
