@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test shell guest modules tools bench check fmt env install clean cache-clean
+.PHONY: help demo test shell guest modules tools bench bench-scale check fmt env install clean cache-clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +35,9 @@ tools: ## build/bin/mkfs.ochre, fsck.ochre, ochre: static
 
 bench: tools ## instructions per operation beside their limits; FS="ochre ext4 xfs ramfs" measures the peers too
 	@MODULE=$$(scripts/build-module) && export MODULE && bench/instructions $(FS)
+
+bench-scale: ## a check of 1 TiB with a million files, mounts of 1 GiB beside 1 TiB: time, memory, accesses, instructions
+	@bench/scale
 
 check: ## formatting, clippy on module and tools, rules on layers, unsafe and sizes
 	@scripts/check
