@@ -4,7 +4,7 @@
 //!
 //! What: [`Ochre`] implements the operation traits of `vfs` by calls of the engine. One file for
 //! each group: [`super_block`] mounts, [`namei`] deals with names, [`attributes`] with `stat` and
-//! `chmod`, [`file`] and its companions with data.
+//! `chmod`, [`file`] and its companions with data, [`background`] finishes what nobody waits for.
 //!
 //! The inode is there three times: as the VFS's `struct inode`, as the engine's in-core
 //! [`Inode`] (kept in [`INodeData`], in the same allocation), and on the medium. The engine keeps
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod background;
 mod dax;
 mod fallocate;
 mod file;

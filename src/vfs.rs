@@ -30,6 +30,7 @@
 use kernel::prelude::*;
 
 pub(crate) mod attributes;
+pub(crate) mod background;
 pub(crate) mod dax;
 pub(crate) mod dax_device;
 pub(crate) mod dentry;
@@ -77,6 +78,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 /// A filesystem that offers all operations that this layer knows: what can be registered.
 pub(crate) trait Complete:
     super_block::Operations
+    + background::Operations
     + fs_context::Operations
     + attributes::Operations
     + directory::Operations
@@ -88,6 +90,7 @@ pub(crate) trait Complete:
 
 impl<T> Complete for T where
     T: super_block::Operations
+        + background::Operations
         + fs_context::Operations
         + attributes::Operations
         + directory::Operations

@@ -239,14 +239,15 @@ bool ochre_bdev_read_only(struct block_device *bdev)
  * The first page of the range that has any reference. dax_layout_busy_page_range() leaves out those that come from
  * mappings, since it has unmapped them. But an munmap on another CPU clears a huge page table entry first, and drops
  * the mapping's count and reference after: in between nothing is left to unmap, and the page counts as idle.
- * Entries are fs/dax.c's: the page frame number above four flag bits, of which 2 and 3 say that there is no page.
+ * Entries are fs/dax.c's: the page frame number above four flag bits, of which 1 means 2 MiB, and 2 and 3 that there
+ * is no page.
  */
-struct page *ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgoff_t last,
-				       unsigned long base_pfn, unsigned long pfns)
+bool ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgoff_t last,
+			       unsigned long base_pfn, unsigned long pfns, struct ochre_held *held)
 {
 	XA_STATE(xas, &mapping->i_pages, first);
-	struct page *found = NULL;
 	unsigned int scanned = 0;
+	bool found = false;
 	void *entry;
 
 	xas_lock_irq(&xas);
@@ -258,7 +259,10 @@ struct page *ochre_dax_referenced_page(struct address_space *mapping, pgoff_t fi
 			struct folio *folio = page_folio(pfn_to_page(pfn));
 
 			if (folio_ref_count(folio)) {
-				found = &folio->page;
+				held->page = &folio->page;
+				held->pages = value & BIT(1) ? HPAGE_PMD_NR : 1;
+				held->first = xas.xa_index & ~(held->pages - 1);
+				found = true;
 				break;
 			}
 		}
@@ -271,6 +275,13 @@ struct page *ochre_dax_referenced_page(struct address_space *mapping, pgoff_t fi
 	}
 	xas_unlock_irq(&xas);
 	return found;
+}
+
+/* For eviction, which nothing may interrupt: until the page is idle or the time is up. Not counted as load. */
+void ochre_sleep_page_busy(struct page *page, unsigned int milliseconds)
+{
+	___wait_var_event(page, ___wait_cond_timeout(dax_page_is_idle(page)), TASK_IDLE, 0,
+			  msecs_to_jiffies(milliseconds), __ret = schedule_timeout(__ret));
 }
 
 /* 0: idle; -ETIME: still busy; -EINTR: a fatal signal. Woken by the put of the page's last reference. */
@@ -426,4 +437,81 @@ void ochre_file_allow_direct_and_nowait(struct file *file)
 ssize_t ochre_generic_write_sync(struct kiocb *iocb, ssize_t count)
 {
 	return generic_write_sync(iocb, count);
+}
+
+/* ---- work in the background ---- */
+
+bool ochre_inode_generic_drop(struct inode *inode)
+{
+	return inode_generic_drop(inode);
+}
+
+/*
+ * For ->drop_inode, with i_lock held and the count at zero: the inode gets a reference again. iput_final() would evict
+ * an inode of I_DONTCACHE in spite of it; true if that was set, for ochre_inode_set_dontcache().
+ */
+bool ochre_inode_keep(struct inode *inode)
+{
+	bool dontcache = inode_state_read(inode) & I_DONTCACHE;
+
+	if (dontcache)
+		inode_state_clear(inode, I_DONTCACHE);
+	__iget(inode);
+	return dontcache;
+}
+
+void ochre_inode_set_dontcache(struct inode *inode)
+{
+	spin_lock(&inode->i_lock);
+	inode_state_set(inode, I_DONTCACHE);
+	spin_unlock(&inode->i_lock);
+}
+
+struct task_struct *ochre_thread_start(int (*run)(void *), void *context, const char *name)
+{
+	return kthread_run(run, context, "ochre/%s", name);
+}
+
+bool ochre_thread_should_stop(void)
+{
+	return kthread_should_stop();
+}
+
+/*
+ * Until the page (if there is one) is idle, there is something wanted, the thread is to stop, somebody calls
+ * ochre_thread_wake(), or the time is up; 0 milliseconds: no limit.
+ */
+void ochre_thread_sleep(struct page *page, bool (*wanted)(void *), void *context, unsigned int milliseconds)
+{
+	struct wait_bit_queue_entry entry;
+	wait_queue_head_t *queue = NULL;
+
+	if (page) {
+		queue = __var_waitqueue(page);
+		init_wait_var_entry(&entry, page, 0);
+		prepare_to_wait_event(queue, &entry.wq_entry, TASK_IDLE);
+	} else {
+		set_current_state(TASK_IDLE);
+	}
+	if (!kthread_should_stop() && !wanted(context) && !(page && dax_page_is_idle(page)))
+		schedule_timeout(milliseconds ? msecs_to_jiffies(milliseconds) : MAX_SCHEDULE_TIMEOUT);
+	if (page)
+		finish_wait(queue, &entry.wq_entry);
+	else
+		__set_current_state(TASK_RUNNING);
+}
+
+void ochre_thread_wake(struct task_struct *thread)
+{
+	wake_up_process(thread);
+}
+
+void ochre_thread_stop(struct task_struct *thread)
+{
+	kthread_stop(thread);
+}
+
+void ochre_wait_var_idle(void *var, bool (*condition)(void *), void *context)
+{
+	___wait_var_event(var, condition(context), TASK_IDLE, 0, 0, schedule());
 }

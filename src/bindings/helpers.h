@@ -79,8 +79,16 @@ void ochre_bdev_name(struct block_device *bdev, char *name, size_t size);
 u64 ochre_bdev_bytes(struct block_device *bdev);
 bool ochre_bdev_read_only(struct block_device *bdev);
 
-struct page *ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgoff_t last,
-				       unsigned long base_pfn, unsigned long pfns);
+/* A page of a file that somebody holds: the page, and which of the file's pages it is, or they are. */
+struct ochre_held {
+	struct page *page;
+	pgoff_t first;
+	unsigned long pages;
+};
+
+bool ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgoff_t last,
+			       unsigned long base_pfn, unsigned long pfns, struct ochre_held *held);
+void ochre_sleep_page_busy(struct page *page, unsigned int milliseconds);
 int ochre_wait_page_idle(struct page *page, unsigned int milliseconds);
 int ochre_wait_var_killable(void *var, bool (*condition)(void *), void *context);
 void ochre_wake_var(void *var);
@@ -111,5 +119,18 @@ int ochre_dax_mmap_prepare(struct vm_area_desc *desc, struct dax_device *dax_dev
 void ochre_file_accessed(struct file *file);
 void ochre_file_allow_direct_and_nowait(struct file *file);
 ssize_t ochre_generic_write_sync(struct kiocb *iocb, ssize_t count);
+
+/* ---- work in the background: src/vfs/background.rs ---- */
+#include <linux/kthread.h>
+
+bool ochre_inode_generic_drop(struct inode *inode);
+bool ochre_inode_keep(struct inode *inode);
+void ochre_inode_set_dontcache(struct inode *inode);
+struct task_struct *ochre_thread_start(int (*run)(void *), void *context, const char *name);
+bool ochre_thread_should_stop(void);
+void ochre_thread_sleep(struct page *page, bool (*wanted)(void *), void *context, unsigned int milliseconds);
+void ochre_thread_wake(struct task_struct *thread);
+void ochre_thread_stop(struct task_struct *thread);
+void ochre_wait_var_idle(void *var, bool (*condition)(void *), void *context);
 
 #endif

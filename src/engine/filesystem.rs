@@ -46,6 +46,7 @@ use crate::engine::types::{Ino, Seq};
 use crate::engine::volume::Volume;
 use crate::platform::atomic::{AtomicU32, AtomicU64, Ordering};
 
+pub use crate::engine::alloc::orphans::Orphan;
 pub use crate::engine::inode::Inode;
 pub use attributes::{Attributes, SetAttributes, Times};
 pub use data::{Mapping, MappingState, PublishArgs, WriteKind, WriteReservation};

@@ -8,6 +8,7 @@
 //! more is written from it.
 
 use super::alloc::ag::Ag;
+use super::alloc::orphans::Orphan;
 use super::alloc::policy::Purpose;
 use super::alloc::slots::Effort;
 use super::alloc::{AllocRequest, Allocator, Usage, Window};
@@ -410,11 +411,16 @@ impl<M: Media> Volume<M> {
         self.alloc.orphans.give(slot);
     }
 
-    /// The inode of the next orphan that stood in the table when the volume was opened; each once.
-    pub(super) fn next_orphan(&self) -> Result<Option<Ino>> {
+    /// The next orphan that stood in the table when the volume was opened and was not dealt with since.
+    pub(super) fn next_orphan(&self) -> Result<Option<Orphan>> {
         self.alloc
             .orphans
             .next_left(&self.media, &self.info.geometry)
+    }
+
+    /// Takes an orphan of [`Self::next_orphan`]; false: it was dealt with meanwhile.
+    pub(super) fn take_orphan(&self, orphan: Orphan) -> bool {
+        self.alloc.orphans.take_left(orphan.slot())
     }
 
     /// Entries of the orphan table.

@@ -18,7 +18,7 @@
 
 use super::dax::{self, ReadExtents, ReportExtents, SeekExtents, WriteExtents, BLOCK};
 use super::inflight::InFlight;
-use super::{engine, errno, fallocate, inner, Ochre};
+use super::{engine, errno, fallocate, inner, layout, Ochre};
 use crate::engine::filesystem::{PublishArgs, Times};
 use crate::engine::media::Media;
 use crate::vfs::dax::{Fault, FaultResult};
@@ -111,6 +111,11 @@ impl FileData for Ochre {
 
     fn allocate(file: &mut Exclusive<'_, Self>, what: Allocation, offset: u64, len: u64) -> Result {
         fallocate::allocate(file, what, offset, len)
+    }
+
+    fn last_close(inode: &INode<Self>) {
+        // Pages that are held are dealt with when the inode leaves the cache.
+        let _ = layout::drop_entries(inode);
     }
 
     fn sync_data(inode: &INode<Self>) -> Result {

@@ -22,7 +22,8 @@ use super::dax::{device, BLOCK};
 use super::{engine, errno, inner, timestamp, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::media::Media;
-use crate::vfs::mapping::{InvalidateExclusive, PageRange, PAGE_SIZE, PMD_PAGES};
+use crate::platform::log;
+use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange, PAGE_SIZE, PMD_PAGES};
 use crate::vfs::rwsem::Exclusive;
 use crate::vfs::INode;
 use kernel::prelude::*;
@@ -53,6 +54,34 @@ pub(super) fn break_layout<'a>(
         drop(faults);
         file.relax(|| page.wait(WAIT_MILLISECONDS))?;
     }
+}
+
+/// Drops the entries of a file that nobody has open, those of pages that somebody holds apart; one
+/// of these is the result.
+///
+/// An inode with entries is no prey for memory reclaim: with many files that were mapped once, all
+/// memory would end as inodes. It costs what the faults cost that made the entries, and nothing
+/// where there was none. What was stored through a mapping is written back before its dirty mark
+/// goes with the entry; a file without a name has nothing to keep.
+pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
+    let mapping = inode.mapping();
+    if mapping.is_empty() {
+        return None;
+    }
+    let faults = mapping.lock_invalidate();
+    if inode.nlink() > 0 {
+        // It may just have been opened again: no store after the write-back.
+        faults.unmap(PageRange::ALL);
+        if let Err(error) = mapping.write_back(0, u64::MAX) {
+            log::warn(format_args!(
+                "{}: inode {}: {error:?} while its pages were written back",
+                inode.super_block().id(),
+                inode.ino()
+            ));
+        }
+        engine(inode).media().fence();
+    }
+    faults.delete_idle(device(inode), PageRange::ALL, |_| {})
 }
 
 /// Rounds out to 2 MiB where an entry crosses an edge.

@@ -5,8 +5,8 @@
 //! What: opens the device's memory, mounts the engine on it, and shows the root. Each way in which
 //! a mount can fail has one message, with the name of the device.
 //!
-//! Orphans (files that were deleted while open when the machine went down) are finished at mount,
-//! after the root is there.
+//! Orphans (files that were deleted while open when the machine went down) are finished in the
+//! background: see [`background`](super::background).
 //!
 //! Hazard: the engine turns itself read-only when it meets damage. The VFS must learn of it, or
 //! programs would go on opening files for writing and fail at the first write. [`remounted`] says
@@ -51,7 +51,7 @@ impl fs_context::Operations for Ochre {
     ) -> Result<ARef<INode<Self>>> {
         let device = new.open_dax(log)?;
         let media = DaxMedia::new(device);
-        let mut read_only = new.is_read_only();
+        let read_only = new.is_read_only();
         // Features that allow reading only are not worth failing for when nothing else was said.
         let engine = match Filesystem::mount(media, &MountOptions { read_only }) {
             Ok(engine) => engine,
@@ -63,7 +63,6 @@ impl fs_context::Operations for Ochre {
         if engine.is_read_only() && !read_only {
             log.warn(format_args!("mounted read-only"));
             new.set_read_only();
-            read_only = true;
         }
         let params = Params {
             magic: MAGIC,
@@ -81,9 +80,6 @@ impl fs_context::Operations for Ochre {
             log.error(format_args!("the root is no directory"));
             return Err(EINVAL);
         }
-        if !read_only {
-            finish_orphans(sb, log);
-        }
         Ok(root)
     }
 
@@ -98,7 +94,7 @@ impl fs_context::Operations for Ochre {
         }
         remounted(sb, read_only, log)?;
         if !read_only {
-            finish_orphans(sb, log);
+            sb.work();
         }
         Ok(())
     }
@@ -129,22 +125,6 @@ fn explain(error: &EngineError, log: &Log<'_>) {
             log.error(format_args!("{error} (mkfs.ochre makes one)"));
         }
         _ => log.error(format_args!("{error}")),
-    }
-}
-
-/// Lets go what recovery found on the orphan list: the last `drop` evicts it.
-fn finish_orphans(sb: &SuperBlock<Ochre>, log: &Log<'_>) {
-    while let Some(ino) = engine_of(sb).next_orphan() {
-        match iget(sb, ino) {
-            // With a name left it was a truncate that had not ended.
-            Ok(inode) if inode.nlink() > 0 => {
-                if let Err(error) = engine_of(sb).evict(super::inner(&inode)) {
-                    log.warn(format_args!("orphan inode {}: {error}", ino.0));
-                }
-            }
-            Ok(_) => {}
-            Err(error) => log.warn(format_args!("orphan inode {}: {error:?}", ino.0)),
-        }
     }
 }
 

@@ -61,6 +61,9 @@ pub(crate) trait FileData: FileSystem {
     /// Changes which parts of a file have blocks.
     fn allocate(file: &mut Exclusive<'_, Self>, what: Allocation, offset: u64, len: u64) -> Result;
 
+    /// Nobody has the file open or mapped any more (somebody may just open it again).
+    fn last_close(inode: &INode<Self>);
+
     /// Makes durable what is not yet so. The lines that were stored through mappings have been
     /// written back, but not fenced. Neither `i_rwsem` nor `invalidate_lock` may be taken.
     fn sync_data(inode: &INode<Self>) -> Result;
@@ -77,6 +80,7 @@ impl<T: FileData> Tables<T> {
         write_iter: Some(Self::write_iter),
         mmap_prepare: Some(Self::mmap_prepare),
         open: Some(Self::open),
+        release: Some(Self::release),
         fsync: Some(Self::fsync),
         get_unmapped_area: Some(c::thp_get_unmapped_area),
         splice_read: Some(c::copy_splice_read),
@@ -162,8 +166,22 @@ impl<T: FileData> Tables<T> {
         // SAFETY: The VFS is opening this file, and nobody else knows it yet.
         unsafe {
             c::ochre_file_allow_direct_and_nowait(file);
-            c::generic_file_open(inode, file)
+            let result = c::generic_file_open(inode, file);
+            if result == 0 {
+                INode::<T>::from_raw(inode).opened();
+            }
+            result
         }
+    }
+
+    unsafe extern "C" fn release(inode: *mut c::inode, _file: *mut c::file) -> c_int {
+        // SAFETY: The VFS closes a file that `open` opened; the file still keeps the inode.
+        let inode = unsafe { INode::<T>::from_raw(inode) };
+        if inode.closed() {
+            let _scope = NofsScope::enter();
+            T::last_close(inode);
+        }
+        0
     }
 
     unsafe extern "C" fn fsync(

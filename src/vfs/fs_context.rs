@@ -284,13 +284,12 @@ impl<T: Complete> Tables<T> {
             } else {
                 (*sb).s_flags & c::ochre_flags_OCHRE_SB_RDONLY as usize != 0
             };
-            T::reconfigure(
-                SuperBlock::from_raw(sb),
-                options,
-                read_only,
-                &log_of(context),
-            )?;
-            Ok(0)
+            let sb = SuperBlock::from_raw(sb);
+            // See the hazard of `background`.
+            let pause = sb.background().pause();
+            let result = T::reconfigure(sb, options, read_only, &log_of(context));
+            drop(pause);
+            result.map(|()| 0)
         })
     }
 }

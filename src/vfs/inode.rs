@@ -32,6 +32,7 @@ use core::{
     mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull},
+    sync::atomic::Ordering,
 };
 use kernel::{
     error::to_result,
@@ -203,6 +204,27 @@ impl<T: FileSystem> INode<T> {
     pub(crate) fn set_ctime(&self, time: i64) {
         // SAFETY: As for `set_ctime_current`.
         unsafe { c::ochre_inode_set_ctime(self.as_ptr(), time) };
+    }
+
+    fn container(&self) -> &Container<T> {
+        // SAFETY: By the invariants it is the first field of one, whose other shared parts are
+        // atomic or have their own rules.
+        unsafe { &*ptr::from_ref(self).cast() }
+    }
+
+    /// Somebody has the file open, or mapped. May change at any time.
+    pub(crate) fn is_open(&self) -> bool {
+        self.container().openers.load(Ordering::Acquire) > 0
+    }
+
+    /// One more has it open.
+    pub(super) fn opened(&self) {
+        self.container().openers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One less has it open; true: that was the last.
+    pub(super) fn closed(&self) -> bool {
+        self.container().openers.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// A counted reference.

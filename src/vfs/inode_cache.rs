@@ -13,9 +13,11 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
-use super::{inode::INode, registration, Complete, FileSystem};
+use super::{background::Link, inode::INode, registration, Complete, FileSystem};
 use crate::bindings::c;
-use core::{cell::UnsafeCell, marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
+use core::{
+    cell::UnsafeCell, marker::PhantomData, mem::MaybeUninit, ptr::NonNull, sync::atomic::AtomicU32,
+};
 use kernel::{error::from_err_ptr, prelude::*};
 
 /// How far an inode has come.
@@ -37,6 +39,10 @@ pub(super) enum State {
 pub(super) struct Container<T: FileSystem> {
     pub(super) inode: INode<T>,
     pub(super) state: UnsafeCell<State>,
+    /// How many have it open, mappings included.
+    pub(super) openers: AtomicU32,
+    /// For the background thread.
+    pub(super) link: Link,
     pub(super) data: UnsafeCell<MaybeUninit<T::INodeData>>,
 }
 
@@ -102,6 +108,8 @@ unsafe extern "C" fn construct<T: FileSystem>(object: *mut c_void) {
     unsafe {
         c::inode_init_once(object.cast());
         (&raw mut (*container).state).write(UnsafeCell::new(State::Raw));
+        (&raw mut (*container).openers).write(AtomicU32::new(0));
+        (&raw mut (*container).link).write(Link::new());
     }
 }
 

@@ -16,11 +16,11 @@
 //! point into. [`Mapping::entry_pages`] tells, so that a caller can round out. Its dirty mark goes
 //! as well, for the bytes that stay too: write them back first.
 //!
-//! Hazard: the kernel's busy check takes a page for idle whose references all come from mappings,
+//! Hazard: the kernel's own check for busy pages takes a page for idle whose references all come from mappings,
 //! as it has just unmapped them. On another CPU an `munmap` has cleared a 2 MiB page table entry,
 //! and has not yet dropped the mapping's count and reference: there is nothing left to unmap, and
 //! the folio would be split under that CPU (`WARN` in fs/dax.c; seen with six threads in less than
-//! a minute). So [`InvalidateExclusive::busy_page`] looks again, for references of any kind.
+//! a minute). So [`InvalidateExclusive::busy_page`] looks for references of any kind.
 //!
 //! C headers: `include/linux/pagemap.h`, `include/linux/dax.h`.
 
@@ -53,6 +53,12 @@ pub(crate) struct PageRange {
 }
 
 impl PageRange {
+    /// All pages that a file can have.
+    pub(crate) const ALL: Self = Self {
+        first: 0,
+        end: u64::MAX,
+    };
+
     /// Nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.first >= self.end
@@ -69,6 +75,13 @@ impl PageRange {
         i64::try_from(end).map_or(i64::MAX, |end| end - 1)
     }
 }
+
+/// What C says of a page that is held, before it has.
+const NOT_HELD: c::ochre_held = c::ochre_held {
+    page: core::ptr::null_mut(),
+    first: 0,
+    pages: 0,
+};
 
 /// The pages of one file.
 pub(crate) struct Mapping<'a, T: FileSystem> {
@@ -179,10 +192,50 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
         }
     }
 
-    /// Drops every entry of an inode that is being evicted: nobody maps it, and nobody can.
-    ///
-    /// Waits, if it has to, for pages that someone still holds.
-    pub(crate) fn delete_all_at_evict(&self) {
+    /// The first of `pages` that has a reference of any kind: see the second hazard at the top.
+    pub(super) fn referenced_page(
+        &self,
+        device: &DaxDevice,
+        pages: PageRange,
+    ) -> Option<BusyPage<'a>> {
+        let range = device.direct_range();
+        let mut held = NOT_HELD;
+        // SAFETY: The mapping is live; its pages are those of the device.
+        let found = unsafe {
+            c::ochre_dax_referenced_page(
+                self.as_ptr(),
+                pages.first as usize,
+                pages.end.saturating_sub(1) as usize,
+                (range.physical() >> PAGE_SHIFT) as usize,
+                (range.len() >> PAGE_SHIFT) as usize,
+                &mut held,
+            )
+        };
+        if !found {
+            return None;
+        }
+        // INVARIANT: A page of this file's device, which lives longer than the inode.
+        NonNull::new(held.page).map(|page| BusyPage {
+            page,
+            pages: PageRange {
+                first: held.first as u64,
+                end: held.first as u64 + held.pages as u64,
+            },
+            _device: PhantomData,
+        })
+    }
+
+    /// A page of an inode that is being evicted and that somebody still holds.
+    pub(super) fn busy_page_at_evict(&self, device: &DaxDevice) -> Option<BusyPage<'a>> {
+        if self.is_empty() {
+            return None;
+        }
+        self.referenced_page(device, PageRange::ALL)
+    }
+
+    /// Drops every entry of an inode that is being evicted: nobody maps it, and nobody can; no
+    /// page is held.
+    pub(super) fn delete_all_at_evict(&self) {
         if self.is_empty() {
             return;
         }
@@ -224,33 +277,59 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
         if pages.is_empty() || self.mapping.is_empty() {
             return None;
         }
-        // SAFETY: The mapping is live, and our lock keeps new mappings out, as the call demands.
-        let mut page = unsafe {
-            c::dax_layout_busy_page_range(self.mapping.as_ptr(), pages.start(), pages.last())
+        self.unmap(pages);
+        self.mapping.referenced_page(device, pages)
+    }
+
+    /// Takes `pages` out of all page tables, copies in private mappings apart.
+    pub(crate) fn unmap(&self, pages: PageRange) {
+        let count = pages.end.saturating_sub(pages.first);
+        // SAFETY: The mapping is live, and our lock keeps new mappings out.
+        unsafe {
+            c::unmap_mapping_pages(
+                self.mapping.as_ptr(),
+                pages.first as usize,
+                count as usize,
+                false,
+            )
         };
-        if page.is_null() {
-            let range = device.direct_range();
-            // SAFETY: The mapping is live; its pages are those of the device. See the second
-            // hazard at the top.
-            page = unsafe {
-                c::ochre_dax_referenced_page(
-                    self.mapping.as_ptr(),
-                    pages.first as usize,
-                    (pages.end - 1) as usize,
-                    (range.physical() >> PAGE_SHIFT) as usize,
-                    (range.len() >> PAGE_SHIFT) as usize,
-                )
-            };
+    }
+
+    /// Unmaps `pages`, and deletes the entries of those that nobody holds. Each page that is held
+    /// is shown to `held`; the first is the result.
+    pub(crate) fn delete_idle(
+        &self,
+        device: &DaxDevice,
+        pages: PageRange,
+        mut held: impl FnMut(PageRange),
+    ) -> Option<BusyPage<'a>> {
+        if pages.is_empty() || self.mapping.is_empty() {
+            return None;
         }
-        // INVARIANT: A page of this file's device, which lives longer than the inode.
-        NonNull::new(page).map(|page| BusyPage {
-            page,
-            _device: PhantomData,
-        })
+        self.unmap(pages);
+        let mut first = None;
+        let mut left = pages;
+        while !left.is_empty() {
+            let Some(busy) = self.mapping.referenced_page(device, left) else {
+                self.delete_entries(left);
+                break;
+            };
+            self.delete_entries(PageRange {
+                first: left.first,
+                end: busy.pages.first.max(left.first),
+            });
+            left.first = busy.pages.end;
+            held(busy.pages);
+            first = first.or(Some(busy));
+        }
+        first
     }
 
     /// Deletes the entries of `pages`, of which [`Self::busy_page`] found none busy.
     pub(crate) fn delete_entries(&self, pages: PageRange) {
+        if pages.is_empty() {
+            return;
+        }
         let mut first = pages.first;
         while let Some(found) = self.mapping.next_entry(first, pages.end) {
             // A 2 MiB entry may begin before the page it was found at: it goes as a whole.
@@ -295,10 +374,27 @@ impl<T: FileSystem> Drop for InvalidateExclusive<'_, T> {
 /// `page` is the `struct page` of a device that stays for `'a`.
 pub(crate) struct BusyPage<'a> {
     page: NonNull<c::page>,
+    pages: PageRange,
     _device: PhantomData<&'a ()>,
 }
 
 impl BusyPage<'_> {
+    /// Which pages of the file it is: one, or 512.
+    pub(crate) fn pages(&self) -> PageRange {
+        self.pages
+    }
+
+    /// The C object.
+    pub(super) fn as_ptr(&self) -> NonNull<c::page> {
+        self.page
+    }
+
+    /// Sleeps until the page is idle or the time is up, whatever comes.
+    pub(super) fn sleep(&self, milliseconds: u32) {
+        // SAFETY: The page is there by the invariant. The call reads its count.
+        unsafe { c::ochre_sleep_page_busy(self.page.as_ptr(), milliseconds) };
+    }
+
     /// Sleeps until the page is idle, but not for longer than `milliseconds`: a page that was
     /// faulted in again is held by its mapping, and nobody would wake us. `EINTR`: a fatal signal.
     pub(crate) fn wait(&self, milliseconds: u32) -> Result {

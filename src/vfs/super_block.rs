@@ -7,7 +7,8 @@
 //!
 //! # How a super block ends
 //!
-//! 1. `kill_sb` lets [`Operations::stop`] end what works in the background.
+//! 1. `kill_sb` ends what works in the background (see [`background`]), and with it
+//!    waits for pages that somebody holds.
 //! 2. The kernel evicts all inodes.
 //! 3. [`Operations::put`] gets the data by value, while the block device is still open: it unmounts
 //!    the medium and gives the DAX device back.
@@ -19,7 +20,13 @@
 //! C header: [`include/linux/fs/super_types.h`](srctree/include/linux/fs/super_types.h).
 
 use super::{
-    dax_device::DaxDevice, fs_context::Log, inode, inode::INode, inode_cache, memalloc::NofsScope,
+    background::{self, Background},
+    dax_device::DaxDevice,
+    fs_context::Log,
+    inode,
+    inode::INode,
+    inode_cache,
+    memalloc::NofsScope,
     Complete, FileSystem,
 };
 use crate::bindings::c;
@@ -36,7 +43,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `s_fs_info` is a `KBox<T::Data>` until [`Operations::put`]; `s_type` is `T`'s registration.
+/// `s_fs_info` is a `KBox<Holder<T>>` until [`Operations::put`]; `s_type` is `T`'s registration.
 #[repr(transparent)]
 pub(crate) struct SuperBlock<T: FileSystem> {
     super_block: Opaque<c::super_block>,
@@ -47,6 +54,12 @@ pub(crate) struct SuperBlock<T: FileSystem> {
 unsafe impl<T: FileSystem> Send for SuperBlock<T> {}
 // SAFETY: As above.
 unsafe impl<T: FileSystem> Sync for SuperBlock<T> {}
+
+/// What hangs on a super block.
+struct Holder<T: FileSystem> {
+    data: KBox<T::Data>,
+    background: Background<T>,
+}
 
 impl<T: FileSystem> SuperBlock<T> {
     /// # Safety
@@ -64,11 +77,33 @@ impl<T: FileSystem> SuperBlock<T> {
         self.super_block.get()
     }
 
+    #[inline]
+    fn holder(&self) -> &Holder<T> {
+        // SAFETY: By the invariants.
+        unsafe { <KBox<Holder<T>> as ForeignOwnable>::borrow((*self.as_ptr()).s_fs_info) }
+    }
+
     /// The filesystem's part.
     #[inline]
     pub(crate) fn data(&self) -> &T::Data {
-        // SAFETY: By the invariants.
-        unsafe { <KBox<T::Data> as ForeignOwnable>::borrow((*self.as_ptr()).s_fs_info) }
+        &self.holder().data
+    }
+
+    /// The thread in the background.
+    pub(super) fn background(&self) -> &Background<T> {
+        &self.holder().background
+    }
+
+    /// [`background::Operations::settle`] is to look at the inode until it is done. False: the
+    /// mount is about to end.
+    #[expect(dead_code, reason = "for truncates that leave held pages behind")]
+    pub(crate) fn watch(&self, inode: &INode<T>) -> bool {
+        self.background().watch(inode)
+    }
+
+    /// [`background::Operations::work`] has something to do.
+    pub(crate) fn work(&self) {
+        self.background().work();
     }
 
     /// Whether it is mounted read-only.
@@ -192,6 +227,8 @@ impl<'a, T: Complete> New<'a, T> {
     /// Gives it its data. From here on it has inodes.
     pub(crate) fn init(self, params: Params, data: KBox<T::Data>) -> Result<&'a SuperBlock<T>> {
         let sb = self.sb.as_ptr();
+        let background = Background::<T>::new(sb)?;
+        let holder = KBox::new(Holder { data, background }, GFP_KERNEL)?;
         // SAFETY: Ours alone. INVARIANT: From here on the data is there.
         unsafe {
             if c::sb_set_blocksize(sb, 4096) == 0 {
@@ -207,7 +244,7 @@ impl<'a, T: Complete> New<'a, T> {
             (*sb).s_export_op = super::export::operations::<T>();
             // Extended attributes and ACLs will add `s_xattr` and SB_POSIXACL here.
             c::ochre_super_set_uuid(sb, params.uuid.as_ptr());
-            (*sb).s_fs_info = data.into_foreign();
+            (*sb).s_fs_info = holder.into_foreign();
             Ok(SuperBlock::from_raw(sb))
         }
     }
@@ -233,9 +270,6 @@ pub(crate) struct Statfs {
 
 /// What a filesystem does for the whole.
 pub(crate) trait Operations: FileSystem {
-    /// Ends what works in the background: no callback has happened yet that tears anything down.
-    fn stop(_sb: &SuperBlock<Self>) {}
-
     /// Unmounts. All inodes are gone; the block device is still open.
     fn put(data: KBox<Self::Data>);
 
@@ -274,7 +308,7 @@ impl<T: Complete> Tables<T> {
         unfreeze_fs: Some(Self::unfreeze_fs),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
-        // `drop_inode` stays the kernel's own: without a name or unhashed means evict.
+        drop_inode: Some(background::drop_inode::<T>),
         ..pin_init::zeroed()
     };
 
@@ -284,11 +318,12 @@ impl<T: Complete> Tables<T> {
     unsafe extern "C" fn evict_inode(inode: *mut c::inode) {
         let _scope = NofsScope::enter();
         // SAFETY: The VFS passes an inode that nobody else uses, with I_FREEING set. The calls are
-        // what it asks of `evict_inode`, `clear_inode` last; pages of DAX files are waited for
-        // before their entries go.
+        // what it asks of `evict_inode`, `clear_inode` last. Where pages of DAX files may still be
+        // held, which is at unmount only, they are waited for before their entries go.
         unsafe {
             let ours = INode::<T>::from_raw_checked(inode);
             if let Some(ours) = ours {
+                background::wait_at_evict(ours);
                 ours.mapping().delete_all_at_evict();
             }
             c::truncate_inode_pages_final(&raw mut (*inode).i_data);
@@ -395,7 +430,8 @@ unsafe fn put_data<T: Complete>(sb: *mut c::super_block) {
     unsafe {
         let data = ptr::replace(&raw mut (*sb).s_fs_info, ptr::null_mut());
         if !data.is_null() {
-            T::put(<KBox<T::Data> as ForeignOwnable>::from_foreign(data));
+            let holder = KBox::into_inner(<KBox<Holder<T>> as ForeignOwnable>::from_foreign(data));
+            T::put(holder.data);
         }
     }
 }
@@ -413,7 +449,7 @@ pub(super) unsafe extern "C" fn kill_sb<T: Complete>(sb: *mut c::super_block) {
             let _scope = NofsScope::enter();
             put_data::<T>(sb);
         } else {
-            T::stop(SuperBlock::from_raw(sb));
+            SuperBlock::<T>::from_raw(sb).background().stop();
         }
         c::kill_block_super(sb);
     }
@@ -437,8 +473,12 @@ pub(super) unsafe fn fill<T: Complete>(
         if root.is_null() {
             return Err(ENOMEM);
         }
+        // Last: with a root the kernel ends the super block in the usual way if this fails.
+        let name = (*sb.as_ptr()).s_id.as_ptr();
+        SuperBlock::<T>::from_raw(sb.as_ptr())
+            .background()
+            .start(name)
     }
-    Ok(())
 }
 
 /// Writes back what the VFS knows to be dirty.

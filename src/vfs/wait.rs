@@ -36,6 +36,22 @@ pub(crate) fn wait_killable<K, F: FnMut() -> bool>(key: *const K, mut condition:
     })
 }
 
+/// Sleeps until `condition` holds, whatever comes. Only for what is sure to come.
+pub(crate) fn wait_idle<K, F: FnMut() -> bool>(key: *const K, mut condition: F) {
+    unsafe extern "C" fn holds<F: FnMut() -> bool>(context: *mut c_void) -> bool {
+        // SAFETY: As in `wait_killable`.
+        unsafe { (*context.cast::<F>())() }
+    }
+    // SAFETY: The callee calls `holds::<F>` with `context` only before it returns.
+    unsafe {
+        c::ochre_wait_var_idle(
+            key.cast_mut().cast(),
+            Some(holds::<F>),
+            (&raw mut condition).cast(),
+        )
+    };
+}
+
 /// Makes all that wait on `key` look at their conditions again.
 pub(crate) fn wake<K>(key: *const K) {
     // SAFETY: The address is a name, and is not dereferenced.

@@ -18,6 +18,22 @@ use super::super::superblock::Geometry;
 use super::super::types::*;
 use crate::platform::{lock_class, SpinLock, Vec};
 
+/// An inode that stood in the table at the open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its slot.
+    slot: u32,
+    /// Its number.
+    pub ino: Ino,
+}
+
+impl Orphan {
+    /// Which slot it stood in.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
 /// Sixty-four slots.
 #[derive(Clone, Copy, Default)]
 struct Piece {
@@ -110,9 +126,9 @@ impl OrphanSlots {
         }
     }
 
-    /// The inode in the next slot that was in use at the open and was not given back since; each once. A piece that cannot be
-    /// read is an error once, and passed over by the next call.
-    pub fn next_left<M: Media>(&self, media: &M, g: &Geometry) -> Result<Option<Ino>> {
+    /// The next slot that was in use at the open and was neither given back nor taken since. A piece that cannot be read is an
+    /// error once, and passed over by the next call.
+    pub fn next_left<M: Media>(&self, media: &M, g: &Geometry) -> Result<Option<Orphan>> {
         loop {
             // One piece at a time under the lock, for there may be a thousand.
             let mut s = self.0.lock();
@@ -127,13 +143,28 @@ impl OrphanSlots {
                 continue;
             }
             let bit = piece.left.trailing_zeros();
-            piece.left &= piece.left - 1;
             let slot = u32_of(u64_of(i)) * 64 + bit;
             // Under the lock still: a moment later the slot may be another's.
-            match Ino(media.read_u64(g.orphan_slot(slot))?) {
-                Ino::NONE => {}
-                ino => return Ok(Some(ino)),
+            match media.read_u64(g.orphan_slot(slot)).map(Ino) {
+                Ok(ino) if ino != Ino::NONE => return Ok(Some(Orphan { slot, ino })),
+                other => {
+                    piece.left &= !(1 << bit);
+                    other?;
+                }
             }
+        }
+    }
+
+    /// Takes away the note that the slot was in use at the open; false: it was given back since.
+    pub fn take_left(&self, slot: u32) -> bool {
+        let mut s = self.0.lock();
+        let bit = 1u64 << (slot % 64);
+        match s.pieces.get_mut(usize_of(u64::from(slot) / 64)) {
+            Some(piece) if piece.left & bit != 0 => {
+                piece.left &= !bit;
+                true
+            }
+            _ => false,
         }
     }
 }

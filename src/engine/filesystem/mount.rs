@@ -13,7 +13,7 @@ use crate::engine::alloc::Window;
 use crate::engine::directory::NameHash;
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::edit;
-use crate::engine::filesystem::Filesystem;
+use crate::engine::filesystem::{Filesystem, Orphan};
 use crate::engine::format::ag::{CHUNK_BLOCKS, CHUNK_INODES};
 use crate::engine::format::inode::{
     InodeRecord, RECORD_SIZE, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS,
@@ -203,10 +203,16 @@ impl<M: Media> Filesystem<M> {
             other => other,
         };
         let inode = self.note(loaded)?;
-        if inode.read().truncating && !self.is_read_only() {
-            self.evict(&inode)?;
-        }
+        self.finish_truncate(&inode)?;
         Ok(inode)
+    }
+
+    /// Finishes a truncate that a crash left, before anyone uses the inode.
+    fn finish_truncate(&self, inode: &Inode) -> Result<()> {
+        if inode.read().truncating && !self.is_read_only() {
+            self.evict(inode)?;
+        }
+        Ok(())
     }
 
     /// The inode behind a file handle; `Stale` for any number that leads to no such inode.
@@ -215,9 +221,7 @@ impl<M: Media> Filesystem<M> {
         if inode.generation() != generation || inode.read().record.nlink.get() == 0 {
             return Err(Error::Stale);
         }
-        if inode.read().truncating && !self.is_read_only() {
-            self.evict(&inode)?;
-        }
+        self.finish_truncate(&inode)?;
         Ok(inode)
     }
 
@@ -289,38 +293,46 @@ impl<M: Media> Filesystem<M> {
         Ok(false)
     }
 
-    /// The next inode that stood on the orphan table when this was mounted, each once. The caller gets it with `iget` and lets
-    /// [`Filesystem::evict`] run. Nothing of what entered the table since is among them.
-    pub fn next_orphan(&self) -> Option<Ino> {
+    /// The next inode that stood on the orphan table when this was mounted and that nobody has dealt with yet. The caller
+    /// shuts everyone else out of the number, and asks [`Self::take_orphan`] whether this still holds. Nothing of what entered
+    /// the table since is among them.
+    pub fn next_orphan(&self) -> Option<Orphan> {
         loop {
-            let ino = match self.volume().next_orphan() {
-                Ok(None) => return None,
-                Ok(Some(ino)) => ino,
-                Err(error) => {
-                    self.report(&error);
-                    continue;
-                }
-            };
-            // It may have been dealt with since, as a file that somebody opened and removed.
-            match self.load(ino) {
-                Ok(inode) if inode.read().record.orphan.get() != 0 => {
-                    self.orphans.fetch_add(1, Ordering::Relaxed);
-                    return Some(ino);
-                }
+            match self.volume().next_orphan() {
+                Ok(orphan) => return orphan,
                 Err(error) => self.report(&error),
-                Ok(_) => {}
             }
         }
     }
 
-    /// `next_orphan`, `iget` and `evict` until none is left: for tools and tests, where nobody else has in-core inodes.
+    /// Makes sure that [`Self::next_orphan`] does not name it again. False: it has been dealt with, and the number may be
+    /// another file's by now.
+    pub fn take_orphan(&self, orphan: Orphan) -> bool {
+        let ours = self.volume().take_orphan(orphan);
+        if ours {
+            self.orphans.fetch_add(1, Ordering::Relaxed);
+        }
+        ours
+    }
+
+    /// The inode of an orphan that was just taken, its truncate finished. Without links, it is for
+    /// [`Self::evict`] to free.
+    pub fn iget_orphan(&self, ino: Ino) -> Result<Inode> {
+        let inode = self.note(self.load(ino))?;
+        self.finish_truncate(&inode)?;
+        Ok(inode)
+    }
+
+    /// Finishes all orphans: for tools and tests, where nobody else has in-core inodes.
     pub fn finish_orphans(&self) -> Result<()> {
         if self.is_read_only() {
             return Ok(());
         }
-        while let Some(ino) = self.next_orphan() {
-            let inode = self.note(self.load(ino))?;
-            self.evict(&inode)?;
+        while let Some(orphan) = self.next_orphan() {
+            if self.take_orphan(orphan) {
+                let inode = self.iget_orphan(orphan.ino)?;
+                self.evict(&inode)?;
+            }
         }
         Ok(())
     }

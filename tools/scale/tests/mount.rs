@@ -20,8 +20,9 @@ fn cost(size: u64, state: State) -> (Accesses, u64, Accesses, Accesses) {
     let replayed = fs.stats().replayed;
     // What recovery left open is made good: the check of an unmounted image counts everything.
     let mut orphans = 0;
-    while let Some(ino) = fs.next_orphan() {
-        let inode = fs.iget(ino).expect("an orphan");
+    while let Some(orphan) = fs.next_orphan() {
+        assert!(fs.take_orphan(orphan));
+        let inode = fs.iget_orphan(orphan.ino).expect("an orphan");
         fs.evict(&inode).expect("evict");
         orphans += 1;
     }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is finished while nobody waits for it: inodes whose pages somebody holds, and orphans.
+//!
+//! What: [`settle`](background::Operations::settle) drops the idle entries of an inode that would
+//! have been evicted, or was closed, while a page of it was held. [`work`](background::Operations::work)
+//! finishes, one by one, the files that recovery found on the orphan table: mount takes no longer
+//! with a terabyte of deleted files on it than without.
+//!
+//! Hazard: the orphan table is a list of numbers from the time of the mount. A file on it that has
+//! a name (a truncate that was not finished) may have been opened, finished, deleted, and its
+//! number given to a new file by the time that its turn comes. To load the number then would make
+//! a second inode of the new file. So the inode cache is asked first, which shuts everyone else
+//! out of this number, and only then the table: an orphan that was finished has given its slot back.
+
+use super::{engine_of, errno, failed, inner, layout, params, Ochre};
+use crate::{
+    engine::filesystem::Orphan,
+    platform::log,
+    vfs::{
+        background::{self, Settled},
+        inode::Found,
+        INode, SuperBlock,
+    },
+};
+use kernel::prelude::*;
+
+impl background::Operations for Ochre {
+    fn settle(inode: &INode<Self>) -> Settled<'_> {
+        // Whoever has it open closes it again, and it comes back if it has to.
+        if inode.is_open() {
+            return Settled::Done;
+        }
+        match layout::drop_entries(inode) {
+            Some(page) => Settled::Held(page),
+            None => Settled::Done,
+        }
+    }
+
+    fn work(sb: &SuperBlock<Self>) -> bool {
+        if sb.is_read_only() {
+            return false;
+        }
+        let Some(orphan) = engine_of(sb).next_orphan() else {
+            return false;
+        };
+        if let Err(error) = finish_orphan(sb, orphan) {
+            log::warn(format_args!(
+                "{}: orphan inode {}: {error:?}",
+                sb.id(),
+                orphan.ino.0
+            ));
+            // It stays on the medium's table, for the next mount.
+            engine_of(sb).take_orphan(orphan);
+        }
+        true
+    }
+}
+
+/// Finishes a truncate, or lets an inode without a name go: the last reference evicts it.
+fn finish_orphan(sb: &SuperBlock<Ochre>, orphan: Orphan) -> Result {
+    let engine = engine_of(sb);
+    match sb.inode(orphan.ino.0)? {
+        Found::New(new) => {
+            if engine.take_orphan(orphan) {
+                let write = sb.start_internal_write();
+                let inode = engine
+                    .iget_orphan(orphan.ino)
+                    .map_err(|error| failed(sb, error))?;
+                let params = params(engine, inode, None)?;
+                drop(write);
+                drop(new.init(params));
+            }
+        }
+        // Somebody was faster and finished it, unless that was while the mount was read-only.
+        Found::Cached(inode) => {
+            if engine.take_orphan(orphan) && inode.nlink() > 0 {
+                let _write = sb.start_internal_write();
+                engine.evict(inner(&inode)).map_err(errno)?;
+            }
+        }
+    }
+    Ok(())
+}
