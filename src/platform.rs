@@ -9,7 +9,8 @@
 //! | name | what the engine relies on |
 //! |---|---|
 //! | `AllocError` | no memory; the engine turns it into `Error::NoMemory` |
-//! | `Vec<T>` | `new()` and `Default` for any `T` (no allocation), `with_capacity(n)`, `push(v)`, `insert(i, v)`, `extend_from_slice(s)`, `resize(n, v)` return `Result<_, AllocError>` and leave the vector unchanged on failure; `pop`, `truncate`, `clear`, `remove(i)` (returns the element; `i` must be in range), `capacity()`; `Deref<Target = [T]>`, `DerefMut`. Large ones come from kvmalloc. `push` within the capacity never allocates |
+//! | `Vec<T>` | `new()` and `Default` for any `T` (no allocation), `with_capacity(n)`, `reserve(n)`, `push(v)`, `insert(i, v)`, `extend_from_slice(s)`, `resize(n, v)` return `Result<_, AllocError>` and leave the vector unchanged on failure; `pop`, `truncate`, `clear`, `remove(i)` (returns the element; `i` must be in range), `capacity()`; `Deref<Target = [T]>`, `DerefMut`. Large ones come from kvmalloc. `push` within the capacity never allocates |
+//! | `forbid_allocation()` | a guard; the host ends the program if this thread allocates while it lives |
 //! | `Box<T>` | `new(v) -> Result`, `Deref`, `DerefMut` |
 //! | `Arc<T>` | `new(v) -> Result`, `Clone`, `Deref`, `ptr_eq(&a, &b)` |
 //! | `Once<T>` | `const new()`, `get() -> Option<&T>` (acquire), `set(v) -> bool` (false and dropped when already set); `Sync` if `T: Send + Sync` |

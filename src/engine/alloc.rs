@@ -202,16 +202,24 @@ impl Allocator {
 
     /// What the header of a group that is not loaded says, from memory if it was asked for before.
     fn noted<M: Media>(&self, media: &M, info: &SuperInfo, agno: u32) -> Result<Counts> {
-        let place = self.make_place(agno)?;
-        let free = place.free.load(Ordering::Acquire);
-        if free != format::UNCOUNTED {
-            let inodes = place.inodes.load(Ordering::Relaxed);
-            return Ok(Counts { free, inodes });
+        if let Some(place) = self.place(agno) {
+            let free = place.free.load(Ordering::Acquire);
+            if free != format::UNCOUNTED {
+                let inodes = place.inodes.load(Ordering::Relaxed);
+                return Ok(Counts { free, inodes });
+            }
         }
         let counts = ag::read_counts(media, &info.geometry, agno)?;
-        place.inodes.store(counts.inodes, Ordering::Relaxed);
-        place.free.store(counts.free, Ordering::Release);
+        self.note(agno, &counts);
         Ok(counts)
+    }
+
+    /// Keeps a group's counts. Without memory they are read again the next time: no reason to say that nothing is free.
+    fn note(&self, agno: u32, counts: &Counts) {
+        if let Ok(place) = self.make_place(agno) {
+            place.inodes.store(counts.inodes, Ordering::Relaxed);
+            place.free.store(counts.free, Ordering::Release);
+        }
     }
 
     /// A group's free blocks and used inodes as they are on the medium, counted if need be.
@@ -234,9 +242,7 @@ impl Allocator {
             return Ok(ag.counts());
         }
         let counts = ag::count(media, info, keys, agno)?;
-        let place = self.make_place(agno)?;
-        place.inodes.store(counts.inodes, Ordering::Relaxed);
-        place.free.store(counts.free, Ordering::Release);
+        self.note(agno, &counts);
         Ok(counts)
     }
 
@@ -384,12 +390,9 @@ impl Allocator {
         let mut usage = Usage::default();
         for agno in 0..g.ag_count {
             let blocks = g.ag_blocks(agno);
-            let most = blocks.saturating_sub(format::METADATA_BLOCKS);
-            usage.blocks += most;
+            usage.blocks += blocks.saturating_sub(format::METADATA_BLOCKS);
             let Counts { free, inodes } = self.counts(media, info, keys, agno)?;
-            // No checksum covers the counts.
-            let free = free.min(most);
-            usage.free = usage.free.saturating_add(free);
+            usage.free = usage.free.saturating_add(free.min(blocks));
             usage.reserve += policy::reserve(blocks).min(free);
             usage.used_inodes = usage.used_inodes.saturating_add(inodes.min(1 << 22));
         }

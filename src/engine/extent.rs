@@ -16,6 +16,7 @@
 //! insertion looks at both neighbours under the extent lock and refuses with `Again`.
 
 pub mod edit;
+pub mod widen;
 
 use crate::engine::btree::{self, Kind, Path, Reader, Tree};
 use crate::engine::error::{Error, Result};
@@ -78,6 +79,14 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// How many extents its leaf can hold.
+    fn capacity(&self) -> usize {
+        match self.path {
+            Some(_) => LEAF_CAPACITY,
+            None => INLINE_EXTENTS,
+        }
+    }
+
     /// Extent `index` of the leaf, checked for sense.
     pub fn get<R: Reader>(&self, reader: &R, record: &InodeRecord, index: usize) -> Result<Extent> {
         let extent = match &self.path {
@@ -90,9 +99,7 @@ impl Cursor {
                 })
             }
         };
-        // A leaf that two parents lead to was judged by the bounds of the first only.
-        let inside = extent.file_block.0 >= self.floor && extent.file_end().0 <= self.limit;
-        if extent.len == 0 || extent.block == Block::NONE || !inside {
+        if extent.len == 0 || extent.block == Block::NONE {
             return Err(Error::corrupt("extent of an inode", record.ino.get()));
         }
         Ok(extent)
@@ -171,12 +178,7 @@ pub fn seek<R: Reader>(reader: &R, record: &InodeRecord, block: FileBlock) -> Re
         }
         _ => return Err(Error::Invalid),
     };
-    let capacity = if cursor.path.is_some() {
-        LEAF_CAPACITY
-    } else {
-        INLINE_EXTENTS
-    };
-    if cursor.count > capacity {
+    if cursor.count > cursor.capacity() {
         return Err(Error::corrupt("count of extents", record.ino.get()));
     }
     // The first extent that starts behind the block; appends find it at the end, so look there first.
@@ -373,6 +375,29 @@ fn replace<M: Media>(
             Ok(true)
         }
     }
+}
+
+/// Lets the cursor's leaf hold exactly these extents, which are no more than it can.
+fn rewrite<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    cursor: &Cursor,
+    list: &[Extent],
+) -> Result {
+    let mut packed = Vec::new();
+    for extent in list {
+        packed.extend_from_slice(extent.to_disk().as_bytes())?;
+    }
+    let Some(path) = &cursor.path else {
+        record.inline.fill(0);
+        let place = record.inline.get_mut(..packed.len());
+        place.ok_or(Error::Invalid)?.copy_from_slice(&packed);
+        record.count = u8::try_from(list.len()).map_err(|_| Error::Invalid)?;
+        return Ok(());
+    };
+    let tree = tree_of(record, Kind::Extents);
+    btree::update(tx, path.leaf, HEADER_SIZE, &packed)?;
+    btree::set_count(tx, &tree, path.leaf, 0, list.len())
 }
 
 /// Reads through a transaction; spares the callers the trait's name.

@@ -5,7 +5,7 @@
 //! What: [`Filesystem`] joins the volume (medium, journal, allocator) with inodes, extents,
 //! directories and orphans, and offers the calls that a VFS needs, each by its usual name. Calls
 //! are grouped by meaning: [`mount`], [`namespace`], [`data`],
-//! [`removal`], [`attributes`].
+//! [`promise`], [`removal`], [`attributes`].
 //!
 //! Why one type: every change of metadata is one transaction, begun and committed inside one call
 //! here. A caller never sees a transaction, so it cannot forget to commit one, hold one over a
@@ -33,6 +33,7 @@ pub mod attributes;
 pub mod data;
 pub mod mount;
 pub mod namespace;
+pub mod promise;
 pub mod removal;
 
 use crate::engine::alloc::policy::Purpose;

@@ -22,8 +22,10 @@ use crate::engine::filesystem::attributes::{Attributes, Times};
 use crate::engine::format::inode::{InodeRecord, RECORD_SIZE, TIMES_END, TIMES_OFFSET};
 use crate::engine::media::Media;
 use crate::engine::transaction::{Object, Transaction};
-use crate::engine::types::{u64_of, FileKind, Generation, Ino, Seq, Timestamp};
+use crate::engine::types::{u64_of, FileBlock, FileKind, Generation, Ino, Seq, Timestamp};
+use crate::platform::atomic::{AtomicBool, Ordering};
 use crate::platform::{lock_class, RwLock, RwLockReadGuard, RwLockWriteGuard, SpinLock};
+use core::ops::Range;
 use zerocopy::little_endian::{I64, U32};
 use zerocopy::IntoBytes;
 
@@ -44,6 +46,8 @@ pub struct Core {
     pub times_seq: Seq,
     /// Blocks beyond the size wait to be freed: a truncate is not finished, the orphan table holds the intent.
     pub truncating: bool,
+    /// Nobody waits for those blocks any more: whoever wants the file to grow frees them first.
+    pub resumable: bool,
 }
 
 impl Core {
@@ -53,14 +57,25 @@ impl Core {
     }
 }
 
+/// What is known of a file beside its record.
+struct Aside {
+    /// The slot that the file's blocks come from, if it has one of its own.
+    window: Window,
+    /// Preallocated blocks into which a write copies its bytes just now.
+    converting: Range<FileBlock>,
+    /// See [`Inode::widened`].
+    widened: Range<FileBlock>,
+}
+
 /// An inode in memory.
 pub struct Inode {
     ino: Ino,
     generation: Generation,
     kind: FileKind,
     address: u64,
-    /// The slot that the file's blocks come from, if it has one of its own.
-    window: SpinLock<Window>,
+    aside: SpinLock<Aside>,
+    /// Whether `aside.widened` says something.
+    widened: AtomicBool,
     core: RwLock<Core>,
 }
 
@@ -75,13 +90,22 @@ impl Inode {
             version: 0,
             times_seq: Seq(0),
             truncating: record.orphan.get() != 0 && record.nlink.get() != 0,
+            resumable: false,
         };
         Ok(Self {
             ino,
             generation: Generation(record.generation.get()),
             kind,
             address,
-            window: SpinLock::new(Window::NONE, lock_class!("ochre_window"))?,
+            aside: SpinLock::new(
+                Aside {
+                    window: Window::NONE,
+                    converting: FileBlock(0)..FileBlock(0),
+                    widened: FileBlock(0)..FileBlock(0),
+                },
+                lock_class!("ochre_window"),
+            )?,
+            widened: AtomicBool::new(false),
             core: RwLock::new(core, lock_class!("ochre_inode"))?,
         })
     }
@@ -134,12 +158,50 @@ impl Inode {
 
     /// The slot that the file's blocks come from.
     pub(crate) fn window(&self) -> Window {
-        *self.window.lock()
+        self.aside.lock().window
     }
 
     /// Keeps what the last allocation said.
     pub(crate) fn set_window(&self, window: Window) {
-        *self.window.lock() = window;
+        self.aside.lock().window = window;
+    }
+
+    /// Preallocated blocks into which a write copies its bytes just now: nobody else may zero or convert them.
+    pub(crate) fn converting(&self) -> Range<FileBlock> {
+        self.aside.lock().converting.clone()
+    }
+
+    /// Says which those are from now on. There is one write at a time, for the caller holds the file's `i_rwsem`.
+    pub(crate) fn set_converting(&self, blocks: Range<FileBlock>) {
+        self.aside.lock().converting = blocks;
+    }
+
+    /// Blocks that were made written on the way, without being asked for, when blocks for the extent tree were short. They
+    /// hold zeros. A page of zeros that somebody has mapped there does not show what a later `write` stores, until it is
+    /// unmapped: whoever has written, looks here before it returns.
+    pub fn widened(&self) -> Option<Range<FileBlock>> {
+        self.widened
+            .load(Ordering::Acquire)
+            .then(|| self.aside.lock().widened.clone())
+    }
+
+    /// Adds to [`Self::widened`].
+    pub(crate) fn add_widened(&self, blocks: Range<FileBlock>) {
+        let mut aside = self.aside.lock();
+        let old = aside.widened.clone();
+        aside.widened = if old.is_empty() {
+            blocks
+        } else {
+            old.start.min(blocks.start)..old.end.max(blocks.end)
+        };
+        self.widened.store(true, Ordering::Release);
+    }
+
+    /// All of [`Self::widened`] was unmapped. The caller keeps faults out from before it looked there until now.
+    pub fn forget_widened(&self) {
+        let mut aside = self.aside.lock();
+        aside.widened = FileBlock(0)..FileBlock(0);
+        self.widened.store(false, Ordering::Release);
     }
 
     /// The transaction that made the inode, whose record holds its times.

@@ -97,6 +97,7 @@ impl FileData for Ochre {
         }
         let result = copy(transfer, &lock);
         let end = finish(transfer, &lock, start)?;
+        unmap_widened(&lock);
         match result {
             // What was written counts; the error comes with the next call.
             _ if end > start => Ok(end - start),
@@ -183,6 +184,23 @@ fn finish(
     Ok(end)
 }
 
+/// Where the engine made preallocated blocks written on its way, a page of zeros may be mapped still, which would not show what
+/// a write has stored there in place. All such blocks are unmapped, once; faults that looked before are waited for.
+fn unmap_widened(lock: &Exclusive<'_, Ochre>) {
+    let node = inner(lock.inode());
+    if node.widened().is_none() {
+        return;
+    }
+    let faults = lock.inode().mapping().lock_invalidate();
+    if let Some(blocks) = node.widened() {
+        faults.unmap(PageRange {
+            first: blocks.start.0,
+            end: blocks.end.0,
+        });
+    }
+    node.forget_widened();
+}
+
 /// The end of an extent in flight: of the range from `pos` on, `done` bytes have been stored.
 ///
 /// Order: zero the edges, publish (fences the data, commits), let the new size be seen, drop
@@ -192,8 +210,10 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64) -> Result {
     let reservation = in_flight.take_reservation();
     let engine = engine(inode);
     if done == 0 {
-        engine.cancel(reservation);
-        return Ok(());
+        let nothing = PublishArgs::default();
+        return engine
+            .publish(inner(inode), reservation, 0, &nothing)
+            .map_err(errno);
     }
     let end = pos + done;
     let first = reservation.start.0;

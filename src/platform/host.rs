@@ -2,13 +2,13 @@
 
 //! The platform over the standard library, for the tools and the tests.
 //!
-//! It also checks two rules that the kernel would punish: nothing allocates and nothing sleeps while a [`SpinLock`] is
-//! held. And it can make an allocation fail on purpose ([`fail_allocation_after`]).
+//! It also checks what the kernel would punish: nothing allocates and nothing sleeps while a [`SpinLock`] is held; and
+//! what the engine promises: nothing allocates while a commit is under way ([`forbid_allocation`]). And it can make an
+//! allocation fail on purpose ([`fail_allocation_after`]).
 
 extern crate std;
 
 use core::cell::Cell;
-use core::mem::size_of;
 use core::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 
@@ -19,9 +19,9 @@ pub mod atomic {
 
 std::thread_local! {
     static SPIN_DEPTH: Cell<u32> = const { Cell::new(0) };
+    static FORBIDDEN: Cell<u32> = const { Cell::new(0) };
     static FAIL_AFTER: Cell<Option<u64>> = const { Cell::new(None) };
     static CPU: Cell<Option<usize>> = const { Cell::new(None) };
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
 /// There is no memory.
@@ -38,19 +38,29 @@ pub fn allocation_failure_pending() -> bool {
     FAIL_AFTER.with(|f| f.get().is_some())
 }
 
-/// Bytes of the largest piece of memory that a [`Vec`] of this thread has wanted since [`reset_largest_allocation`].
-pub fn largest_allocation() -> usize {
-    LARGEST.with(Cell::get)
+/// While it lives, an allocation of this thread ends the program.
+#[must_use = "it forbids for as long as it lives"]
+pub struct NoAllocation(core::marker::PhantomData<*const ()>);
+
+/// Says that what follows cannot fail, so must not ask for memory.
+pub fn forbid_allocation() -> NoAllocation {
+    FORBIDDEN.with(|f| f.set(f.get() + 1));
+    NoAllocation(core::marker::PhantomData)
 }
 
-/// Begins anew.
-pub fn reset_largest_allocation() {
-    LARGEST.with(|largest| largest.set(0));
+impl Drop for NoAllocation {
+    fn drop(&mut self) {
+        FORBIDDEN.with(|f| f.set(f.get() - 1));
+    }
 }
 
 /// Every allocation of this platform passes here first.
 fn allocate() -> Result<(), AllocError> {
     may_sleep("allocation");
+    assert!(
+        FORBIDDEN.with(Cell::get) == 0,
+        "allocation where none may fail"
+    );
     FAIL_AFTER.with(|f| match f.get() {
         Some(0) => {
             f.set(None);
@@ -65,7 +75,7 @@ fn allocate() -> Result<(), AllocError> {
 }
 
 fn may_sleep(what: &str) {
-    debug_assert!(SPIN_DEPTH.with(Cell::get) == 0, "{what} under a spin lock");
+    assert!(SPIN_DEPTH.with(Cell::get) == 0, "{what} under a spin lock");
 }
 
 /// A growable array whose growth can fail.
@@ -91,11 +101,10 @@ impl<T> Vec<T> {
         Ok(v)
     }
 
-    fn reserve(&mut self, additional: usize) -> Result<(), AllocError> {
+    /// Makes room for `additional` more elements.
+    pub fn reserve(&mut self, additional: usize) -> Result<(), AllocError> {
         if self.0.capacity() - self.0.len() < additional {
             allocate()?;
-            let bytes = (self.0.len().saturating_add(additional)).saturating_mul(size_of::<T>());
-            LARGEST.with(|largest| largest.set(largest.get().max(bytes)));
             self.0.try_reserve(additional).map_err(|_| AllocError)?;
         }
         Ok(())

@@ -31,6 +31,16 @@ pub mod atomic {
     pub use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
+/// Says that what follows asks for no memory. Checked on the host, where the same code runs; here it is nothing.
+#[must_use = "it forbids for as long as it lives"]
+pub struct NoAllocation(NotThreadSafe);
+
+/// Says that what follows cannot fail, so must not ask for memory.
+#[inline]
+pub fn forbid_allocation() -> NoAllocation {
+    NoAllocation(NotThreadSafe)
+}
+
 /// A growable array whose growth can fail.
 pub struct Vec<T>(KVVec<T>);
 
@@ -48,6 +58,12 @@ impl<T> Vec<T> {
     /// How many elements fit without another allocation.
     pub fn capacity(&self) -> usize {
         self.0.capacity()
+    }
+
+    /// Makes room for `additional` more elements.
+    #[inline]
+    pub fn reserve(&mut self, additional: usize) -> Result<(), AllocError> {
+        self.0.reserve(additional, GFP_KERNEL)
     }
 
     /// Appends an element.

@@ -155,6 +155,17 @@ impl OrphanSlots {
         }
     }
 
+    /// Puts the note back: whoever took it could not finish the orphan.
+    pub fn leave(&self, slot: u32) {
+        let mut s = self.0.lock();
+        let i = usize_of(u64::from(slot) / 64);
+        let bit = 1u64 << (slot % 64);
+        if let Some(piece) = s.pieces.get_mut(i).filter(|p| p.taken & bit != 0) {
+            piece.left |= bit;
+            s.next = s.next.min(i);
+        }
+    }
+
     /// Takes away the note that the slot was in use at the open; false: it was given back since.
     pub fn take_left(&self, slot: u32) -> bool {
         let mut s = self.0.lock();

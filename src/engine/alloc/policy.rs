@@ -36,7 +36,10 @@ pub enum Purpose {
     Data,
     /// Names and other metadata.
     Metadata,
-    /// Giving space back, and converting space that was promised (unwritten extents): this must work on a full filesystem.
+    /// Converting space that was promised (unwritten extents): this must work on a full filesystem, and can do without
+    /// blocks once they are short (see `extent::widen`), so that it leaves some to removal.
+    Conversion,
+    /// Giving space back: this must work on a full filesystem.
     Removal,
 }
 
@@ -75,6 +78,7 @@ pub const fn reserve(blocks: u64) -> u64 {
 pub const fn left_over(blocks: u64, purpose: Purpose, metadata: bool) -> u64 {
     match (purpose, metadata) {
         (Purpose::Removal, _) => 0,
+        (Purpose::Conversion, _) => reserve(blocks) / 4,
         (_, true) => reserve(blocks) / 2,
         (_, false) => reserve(blocks),
     }

@@ -29,7 +29,7 @@ const ROOM: usize = 2500;
 const NEAR: usize = 8;
 
 /// Whether `b` goes on where `a` ends and one extent can be both: in the file and on the medium, in the same state.
-fn joins(a: &Extent, b: &Extent) -> bool {
+pub(super) fn joins(a: &Extent, b: &Extent) -> bool {
     goes_on(a, b) && a.len.saturating_add(b.len) <= MAX_LEN
 }
 
@@ -74,7 +74,7 @@ impl Pieces {
 }
 
 /// The part of `extent` in `from..to`; length 0 when there is none.
-fn cut(extent: &Extent, from: u64, to: u64) -> Extent {
+pub(super) fn cut(extent: &Extent, from: u64, to: u64) -> Extent {
     let start = extent.file_block.0.clamp(from, to.max(from));
     let end = extent.file_end().0.clamp(start, to.max(start));
     Extent {

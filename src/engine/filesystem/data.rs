@@ -4,7 +4,7 @@
 //!
 //! What: a write reserves blocks in memory ([`Filesystem::reserve_write`]), the caller copies the bytes into them, and
 //! [`Filesystem::publish`] makes them the file's in one transaction. A fault gets a zeroed block at once
-//! ([`Filesystem::fault_allocate`]).
+//! ([`Filesystem::fault_allocate`]). Blocks for later are the affair of [`super::promise`].
 //!
 //! # Hazard
 //!
@@ -15,7 +15,7 @@
 use crate::engine::alloc::policy::Purpose;
 use crate::engine::alloc::AllocRequest;
 use crate::engine::error::{Error, Result};
-use crate::engine::extent::{self, edit};
+use crate::engine::extent::{self, edit, widen};
 use crate::engine::filesystem::attributes::Times;
 use crate::engine::filesystem::Filesystem;
 use crate::engine::format::extent::{Extent, MAX_LEN};
@@ -25,7 +25,7 @@ use crate::engine::media::Media;
 use crate::engine::types::{
     Block, FileBlock, FileKind, Run, BLOCK_SIZE, MAX_FILE_SIZE, SLOT_BLOCKS,
 };
-use crate::platform::yield_now;
+use core::ops::Range;
 use zerocopy::little_endian::U64;
 
 /// What is behind a range of a file.
@@ -98,7 +98,7 @@ pub(super) fn check_range(inode: &Inode, start: FileBlock, blocks: u64) -> Resul
 }
 
 /// Sets a larger size in a draft; a smaller one is not taken.
-fn grow(record: &mut InodeRecord, size: u64) -> Result {
+pub(super) fn grow(record: &mut InodeRecord, size: u64) -> Result {
     if size > MAX_FILE_SIZE {
         return Err(Error::FileTooBig);
     }
@@ -109,7 +109,7 @@ fn grow(record: &mut InodeRecord, size: u64) -> Result {
 }
 
 /// Where the block at `start` should lie: as far behind the file's last extent before it as in the file.
-fn goal(previous: Option<Extent>, start: FileBlock) -> Option<Block> {
+pub(super) fn goal(previous: Option<Extent>, start: FileBlock) -> Option<Block> {
     let extent = previous?;
     let distance = start.0.saturating_sub(extent.file_block.0);
     Some(extent.block.plus(distance))
@@ -151,7 +151,11 @@ impl<M: Media> Filesystem<M> {
         let (found, previous) = extent::find(self.volume(), &core.record, start, blocks)?;
         let (kind, block) = match found.state {
             MappingState::Written(block) => (WriteKind::InPlace, block),
-            MappingState::Unwritten(block) => (WriteKind::Convert, block),
+            MappingState::Unwritten(block) => {
+                // Under the extent lock, so that no conversion of a neighbour is under way.
+                inode.set_converting(start..start.plus(found.len));
+                (WriteKind::Convert, block)
+            }
             MappingState::Hole => {
                 drop(core);
                 let goal = goal(previous, start);
@@ -189,6 +193,9 @@ impl<M: Media> Filesystem<M> {
         } else {
             self.publish_inner(inode, &reservation, done, args)
         };
+        if reservation.kind == WriteKind::Convert {
+            inode.set_converting(FileBlock(0)..FileBlock(0));
+        }
         if reservation.kind == WriteKind::Fresh {
             let used = if result.is_ok() { done } else { 0 };
             self.release_run(Run {
@@ -220,13 +227,20 @@ impl<M: Media> Filesystem<M> {
                     }
                 };
             }
-            WriteKind::Convert => Purpose::Removal,
+            WriteKind::Convert => Purpose::Conversion,
             WriteKind::Fresh => Purpose::Data,
         };
-        if args.new_size.is_some() && inode.read().truncating {
-            return Err(Error::Again);
+        if args.new_size.is_some() {
+            self.allow_growth(inode)?;
         }
-        self.change(inode, purpose, |tx, record| {
+        let finish = |record: &mut InodeRecord| {
+            if let Some(size) = args.new_size {
+                grow(record, size)?;
+            }
+            set_times(record, &args.times);
+            Ok(())
+        };
+        let done = self.change(inode, purpose, |tx, record| {
             tx.publishes_data();
             match reservation.kind {
                 WriteKind::Fresh => {
@@ -245,15 +259,51 @@ impl<M: Media> Filesystem<M> {
                 }
                 _ => edit::convert(tx, record, reservation.start, end)?,
             }
-            if let Some(size) = args.new_size {
-                grow(record, size)?;
+            finish(record)
+        });
+        if done == Err(Error::NoSpace) && reservation.kind == WriteKind::Convert {
+            // What is being written is this reservation itself.
+            let busy = FileBlock(0)..FileBlock(0);
+            return self.convert_widely(inode, reservation.start..end, false, Some(busy), finish);
+        }
+        done
+    }
+
+    /// Makes preallocated blocks written where there is no block left for the extent tree. Those of `range` are zeroed too if
+    /// the caller has not stored into them (`zero`). `busy`: see [`widen::convert`], by default what a write is copying into.
+    fn convert_widely(
+        &self,
+        inode: &Inode,
+        range: Range<FileBlock>,
+        zero: bool,
+        busy: Option<Range<FileBlock>>,
+        finish: impl FnOnce(&mut InodeRecord) -> Result,
+    ) -> Result {
+        self.change_core(inode, Purpose::Conversion, |tx, core| {
+            let len = range.end.0.saturating_sub(range.start.0);
+            let (found, _) = extent::find(tx, &core.record, range.start, len)?;
+            let record = core.draft();
+            match found.state {
+                // Somebody else's conversion has come by.
+                MappingState::Written(_) if found.len == len => {}
+                MappingState::Unwritten(block) if found.len == len => {
+                    if zero {
+                        self.media().zero_through(block.address(), len * BLOCK_SIZE);
+                    }
+                    let busy = busy.unwrap_or_else(|| inode.converting());
+                    let written = widen::convert(tx, record, range, &busy)?;
+                    tx.publishes_data();
+                    // Before the commit: a write that finds these blocks written must find this too.
+                    inode.add_widened(written);
+                }
+                _ => return Err(Error::Again),
             }
-            set_times(record, &args.times);
-            Ok(())
+            finish(record)
         })
     }
 
-    /// Gives a reservation back unused.
+    /// Gives a reservation back unused. One of preallocated blocks is better ended by a [`Filesystem::publish`] of nothing:
+    /// else they count as being written into until the next reservation.
     pub fn cancel(&self, reservation: WriteReservation) {
         if reservation.kind == WriteKind::Fresh {
             self.release_run(Run {
@@ -265,14 +315,13 @@ impl<M: Media> Filesystem<M> {
 
     /// Sets a larger size when the bytes went into blocks that are already written. Fences them first.
     pub fn set_size_only(&self, inode: &Inode, new_size: u64, times: &Times) -> Result<()> {
-        if inode.read().truncating {
-            return Err(Error::Again);
-        }
-        let done = self.change(inode, Purpose::Removal, |tx, record| {
-            tx.publishes_data();
-            grow(record, new_size)?;
-            set_times(record, times);
-            Ok(())
+        let done = self.allow_growth(inode).and_then(|()| {
+            self.change(inode, Purpose::Removal, |tx, record| {
+                tx.publishes_data();
+                grow(record, new_size)?;
+                set_times(record, times);
+                Ok(())
+            })
         });
         self.note(done)
     }
@@ -315,14 +364,14 @@ impl<M: Media> Filesystem<M> {
         }
         let purpose = match found.state {
             MappingState::Hole => Purpose::Data,
-            _ => Purpose::Removal,
+            _ => Purpose::Conversion,
         };
         let written = |block: Block| Mapping {
             start,
             len: want,
             state: MappingState::Written(block),
         };
-        self.change_core(inode, purpose, |tx, core| {
+        let done = self.change_core(inode, purpose, |tx, core| {
             let (now, previous) = if core.version == version {
                 (found, previous)
             } else {
@@ -374,101 +423,17 @@ impl<M: Media> Filesystem<M> {
                     Ok(written(block))
                 }
             }
-        })
-    }
-
-    /// Gives every hole of `[start, start + blocks)` unwritten blocks, then sets the size if one is given and larger. On
-    /// `NoSpace` the size is unchanged.
-    pub fn preallocate(
-        &self,
-        inode: &Inode,
-        start: FileBlock,
-        blocks: u64,
-        new_size: Option<u64>,
-        times: &Times,
-    ) -> Result<()> {
-        self.note(self.preallocate_inner(inode, start, blocks, new_size, times))
-    }
-
-    fn preallocate_inner(
-        &self,
-        inode: &Inode,
-        start: FileBlock,
-        blocks: u64,
-        new_size: Option<u64>,
-        times: &Times,
-    ) -> Result {
-        check_range(inode, start, blocks)?;
-        let core = inode.read();
-        let (old_size, truncating) = (core.record.size.get(), core.truncating);
-        drop(core);
-        let new_size = new_size.filter(|&size| size > old_size);
-        if new_size.is_some() {
-            if truncating {
-                return Err(Error::Again);
-            }
-            self.zero_tail(inode, old_size)?;
+        });
+        match (done, found.state) {
+            (Err(Error::NoSpace), MappingState::Unwritten(block)) => self
+                .convert_widely(inode, start..start.plus(want), true, None, |_| Ok(()))
+                .map(|()| written(block)),
+            (done, _) => done,
         }
-        let end = start.plus(blocks);
-        let mut at = start;
-        let mut sized = false;
-        while at < end {
-            let core = inode.read();
-            let (found, previous) = extent::find(self.volume(), &core.record, at, end.0 - at.0)?;
-            drop(core);
-            if found.state != MappingState::Hole {
-                at = at.plus(found.len);
-                continue;
-            }
-            let run = self.reserve_run(inode, goal(previous, at), at, found.len)?;
-            let reached = at.plus(run.len);
-            let last = reached >= end;
-            let done = self.change(inode, Purpose::Data, |tx, record| {
-                tx.adopt(run)?;
-                let extent = Extent {
-                    file_block: at,
-                    len: run.len,
-                    block: run.start,
-                    unwritten: true,
-                };
-                edit::insert(tx, record, &extent)?;
-                if last {
-                    if let Some(size) = new_size {
-                        grow(record, size)?;
-                    }
-                    set_times(record, times);
-                }
-                Ok(())
-            });
-            match done {
-                Ok(()) => {
-                    sized |= last;
-                    at = reached;
-                }
-                Err(error) => {
-                    self.release_run(run);
-                    // A fault may have filled a part of the hole since the look: look again.
-                    if error != Error::Again {
-                        return Err(error);
-                    }
-                }
-            }
-            yield_now();
-        }
-        if sized {
-            return Ok(());
-        }
-        self.change(inode, Purpose::Removal, |_, record| {
-            if let Some(size) = new_size {
-                grow(record, size)?;
-            }
-            set_times(record, times);
-            Ok(())
-        })
     }
 
     /// What to ask the allocator for: 1 to `len` blocks for file blocks from `start` on.
-    fn request(
+    pub(super) fn request(
         &self,
         inode: &Inode,
         goal: Option<Block>,
@@ -488,7 +453,7 @@ impl<M: Media> Filesystem<M> {
     }
 
     /// Reserves blocks in memory.
-    fn reserve_run(
+    pub(super) fn reserve_run(
         &self,
         inode: &Inode,
         goal: Option<Block>,
@@ -502,7 +467,7 @@ impl<M: Media> Filesystem<M> {
     }
 
     /// Gives reserved blocks back.
-    fn release_run(&self, run: Run) {
+    pub(super) fn release_run(&self, run: Run) {
         if run.len > 0 {
             self.volume().release(run);
         }

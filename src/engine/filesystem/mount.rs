@@ -232,18 +232,15 @@ impl<M: Media> Filesystem<M> {
         self.media().read(address, &mut bytes)?;
         let record = InodeRecord::read_from_bytes(&bytes)
             .map_err(|_| Error::corrupt("inode record", address))?;
-        let volume = self.volume();
-        verify::inode(volume.keys(), volume.geometry(), &record, ino, address)?;
-        if record.root == ROOT_INLINE_EXTENTS {
-            let extents = record.inline.get(..usize::from(record.count) * 16);
-            volume.verify_extents(extents.unwrap_or(&[]), address)?;
-        }
+        verify::inode(self.volume().keys(), &record, ino, address)?;
         Inode::new(ino, address, &record)
     }
 
     /// Frees everything of an inode with link count 0, in bounded transactions, and takes it off the orphan table. No page
     /// of it is in use any more. Called for every inode that leaves memory: with links it gives back the slot that the
     /// file's next blocks were to come from, and finishes a truncate whose blocks are not freed yet.
+    ///
+    /// After an error, which want of memory may be, the rest stays on the orphan table, where the next mount finds it.
     pub fn evict(&self, inode: &Inode) -> Result<()> {
         let window = inode.window();
         if window != Window::NONE {
@@ -328,15 +325,21 @@ impl<M: Media> Filesystem<M> {
         Ok(inode)
     }
 
-    /// Finishes all orphans: for tools and tests, where nobody else has in-core inodes.
+    /// Finishes all orphans: for tools and tests, where nobody else has in-core inodes. On an error the one that it met is
+    /// left for the next call.
     pub fn finish_orphans(&self) -> Result<()> {
         if self.is_read_only() {
             return Ok(());
         }
         while let Some(orphan) = self.next_orphan() {
             if self.take_orphan(orphan) {
-                let inode = self.iget_orphan(orphan.ino)?;
-                self.evict(&inode)?;
+                let inode = self.iget_orphan(orphan.ino);
+                let done = inode.and_then(|inode| self.evict(&inode));
+                done.inspect_err(|error| {
+                    if *error == Error::NoMemory {
+                        self.volume().leave_orphan(orphan);
+                    }
+                })?;
             }
         }
         Ok(())

@@ -49,12 +49,38 @@ impl<M: Media> Filesystem<M> {
             return self.note(done);
         }
         let from = FileBlock::after(new_size);
+        // What the zeroing of the tail will look at: it comes when nothing may fail for want of memory any more.
+        self.map(inode, FileBlock::of(new_size), 1)?;
         if self.shrink(inode, new_size, times, true)? {
-            while self.free_beyond(inode, from)? {
-                yield_now();
+            match self.free_all_beyond(inode, from) {
+                // The size is set, durably, and the rest is on the orphan table: an error would be a lie. Whoever makes the
+                // file larger frees it first, or whoever forgets the inode, or the next mount.
+                Err(Error::NoMemory) => inode.edit().core().resumable = true,
+                other => other?,
             }
         }
         self.zero_tail(inode, new_size)
+    }
+
+    fn free_all_beyond(&self, inode: &Inode, from: FileBlock) -> Result {
+        while self.free_beyond(inode, from)? {
+            yield_now();
+        }
+        Ok(())
+    }
+
+    /// Before a file grows: blocks that an earlier truncate did not come to free are freed. `Again`: they may be in use still,
+    /// and somebody waits for them ([`Filesystem::truncate_size`]).
+    pub(super) fn allow_growth(&self, inode: &Inode) -> Result {
+        let core = inode.read();
+        let (truncating, resumable) = (core.truncating, core.resumable);
+        let from = FileBlock::after(core.record.size.get());
+        drop(core);
+        match (truncating, resumable) {
+            (false, _) => Ok(()),
+            (true, false) => Err(Error::Again),
+            (true, true) => self.free_all_beyond(inode, from),
+        }
     }
 
     /// The first half of a shrinking truncate: size and intent durable, blocks still the file's.
@@ -120,6 +146,7 @@ impl<M: Media> Filesystem<M> {
         edit.settle(seq);
         if done {
             edit.core().truncating = false;
+            edit.core().resumable = false;
         }
         Ok(more)
     }
