@@ -408,10 +408,17 @@ pub fn random_u64() -> u64 {
         .finish()
 }
 
-/// Lets others run.
+/// Lets others run: really so once in a while only, since the scheduler preempts a program anyway, and tools and tests that
+/// mount hundreds of thousands of images would spend half their time in the system call.
 pub fn yield_now() {
+    std::thread_local! {
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
     may_sleep("yield");
-    std::thread::yield_now();
+    let calls = CALLS.with(|calls| calls.replace(calls.get().wrapping_add(1)));
+    if calls % 1024 == 1023 {
+        std::thread::yield_now();
+    }
 }
 
 /// Messages for the administrator; on the host they go to the standard error stream.
