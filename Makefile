@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash shell guest modules tools bench bench-scale check fmt env install clean cache-clean
+.PHONY: help demo test crash crash-vm shell guest modules tools bench bench-scale check fmt env install clean cache-clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,9 @@ modules: ## build/ochre.ko for KVER=7.2 or 7.3 of Debian's backports, or for the
 
 tools: ## build/bin/mkfs.ochre, fsck.ochre, ochre: static
 	@scripts/build-tools
+
+crash-vm: ## records a run of the real module, and explores what a power cut could have left; SEED= SIZE= STATES= (scripts/crash-vm)
+	@scripts/crash-vm
 
 bench: tools ## instructions per operation beside their limits; FS="ochre ext4 xfs ramfs" measures the peers too
 	@MODULE=$$(scripts/build-module) && export MODULE && bench/instructions $(FS)
