@@ -11,6 +11,11 @@ KVER=${KVER:-7.2}
 say() { printf '%s\n' "$*" >&2; }
 die() { printf 'ochre: %s\n' "$*" >&2; exit 1; }
 
+# The folder of the kernel that KVER names (7.2, 7.3, or debug), made first if need be.
+kernel_folder() {
+    if [ "$KVER" = debug ]; then "$TOP/scripts/env-debug-kernel"; else "$TOP/scripts/env-kernel"; fi
+}
+
 need_root() {
     [ "$(id -u)" = 0 ] || die "this needs root (it makes a chroot and mounts in a private namespace): run it as root or with sudo -E"
 }

@@ -16,7 +16,7 @@
 //! | `Once<T>` | `const new()`, `get() -> Option<&T>` (acquire), `set(v) -> bool` (false and dropped when already set); `Sync` if `T: Send + Sync` |
 //! | `lock_class!("name")` | a `&'static LockClass`, one per place in the source |
 //! | `Mutex<T>`, `SpinLock<T>`, `RwLock<T>` | `new(value, class) -> Result<Self, AllocError>`; the values may be moved (the kernel's lock is boxed and pinned inside) |
-//! | | `Mutex::lock()`, `SpinLock::lock()`, `RwLock::read()`, `write()`, `write_nested(subclass: u32)`: guards that dereference to `T`, named `MutexGuard`, `SpinLockGuard`, `RwLockReadGuard`, `RwLockWriteGuard`, each with parameters `<'a, T>` |
+//! | | `Mutex::lock()`, `SpinLock::lock()`, `RwLock::read()`, `write()`, `write_nested(subclass: u32)`, `RwLock::get_mut()`: guards that dereference to `T`, named `MutexGuard`, `SpinLockGuard`, `RwLockReadGuard`, `RwLockWriteGuard`, each with parameters `<'a, T>` |
 //! | `SpinLock` | holding it disables preemption: two statements under it run on one CPU. No allocation, no sleep, no `Mutex` under it |
 //! | `atomic` | `AtomicU64`, `AtomicU32`, `AtomicBool`, `Ordering` of `core::sync::atomic` |
 //! | `current_cpu() -> usize` | a hint; the caller may have moved already |

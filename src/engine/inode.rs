@@ -206,7 +206,8 @@ impl Inode {
 
     /// The transaction that made the inode, whose record holds its times.
     pub(crate) fn born_in(&mut self, seq: Seq) {
-        self.core.write().times_seq = seq;
+        // Not by its lock: the directory's, of the same class, is held until the commit is settled.
+        self.core.get_mut().times_seq = seq;
     }
 
     /// The record, not to be changed.

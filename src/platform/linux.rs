@@ -366,6 +366,13 @@ impl<T> RwLock<T> {
         }
     }
 
+    /// The value, without the lock: nobody else knows of it.
+    #[inline]
+    pub fn get_mut(&mut self) -> &mut T {
+        // SAFETY: Guards borrow the lock, so that there are none; `self` is borrowed exclusively.
+        unsafe { &mut *self.0.value.get() }
+    }
+
     /// As [`Self::write`], when another lock of this class is held already; `subclass` is its rank
     /// in lockdep.
     #[inline]

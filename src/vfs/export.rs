@@ -51,6 +51,7 @@ impl<T: Complete> Tables<T> {
         permission: None,
         open: None,
         flags: 0,
+        #[cfg(CONFIG_EXPORTFS_BLOCK_OPS)] // the field depends on it
         block_ops: core::ptr::null(),
     };
 

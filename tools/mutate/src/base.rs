@@ -27,8 +27,6 @@ pub struct Base {
     pub mounted: Arc<Frozen>,
     /// The same, taken apart.
     pub sound: Image,
-    /// Pages that the mount changes.
-    pub replayed: Vec<u64>,
 }
 
 impl Base {
@@ -47,7 +45,6 @@ impl Base {
             image,
             mounted,
             sound,
-            replayed: cow.changed(),
         }
     }
 
