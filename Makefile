@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test shell guest modules tools bench bench-scale check fmt env install clean cache-clean
+.PHONY: help demo test crash crash-vm shell guest modules tools bench bench-scale check fmt env install clean cache-clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,6 +20,10 @@ demo: tools ## the main job on real programs, in a virtual machine, told step by
 test: ## all tests; ends with a line "N passed, N failed"
 	@scripts/test
 
+crash: ## cuts the power of a simulated machine everywhere; BUDGET=10m|1h|<images> SEED= ON=full,groups REPLAY=<token>
+	@cd tools && cargo run --quiet --release -p ochre-crash -- $(if $(REPLAY),--replay '$(REPLAY)') \
+		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON))
+
 shell: tools ## an interactive machine with a filesystem mounted
 	@MODULE=$$(scripts/build-module) && TIMEOUT=$${TIMEOUT:-86400} MODULE=$$MODULE qemu/run --shell
 
@@ -32,6 +36,9 @@ modules: ## build/ochre.ko for KVER=7.2 or 7.3 of Debian's backports, or for the
 
 tools: ## build/bin/mkfs.ochre, fsck.ochre, ochre: static
 	@scripts/build-tools
+
+crash-vm: ## records a run of the real module, and explores what a power cut could have left; SEED= SIZE= STATES= (scripts/crash-vm)
+	@scripts/crash-vm
 
 bench: tools ## instructions per operation beside their limits; FS="ochre ext4 xfs ramfs" measures the peers too
 	@MODULE=$$(scripts/build-module) && export MODULE && bench/instructions $(FS)

@@ -390,9 +390,12 @@ impl Allocator {
         let mut usage = Usage::default();
         for agno in 0..g.ag_count {
             let blocks = g.ag_blocks(agno);
-            usage.blocks += blocks.saturating_sub(format::METADATA_BLOCKS);
+            let most = blocks.saturating_sub(format::METADATA_BLOCKS);
+            usage.blocks += most;
             let Counts { free, inodes } = self.counts(media, info, keys, agno)?;
-            usage.free = usage.free.saturating_add(free.min(blocks));
+            // No checksum covers the counts.
+            let free = free.min(most);
+            usage.free = usage.free.saturating_add(free);
             usage.reserve += policy::reserve(blocks).min(free);
             usage.used_inodes = usage.used_inodes.saturating_add(inodes.min(1 << 22));
         }

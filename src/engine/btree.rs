@@ -46,9 +46,9 @@ pub trait Reader {
     fn word(&self, address: u64) -> Result<u64>;
     /// The bytes from `address` on.
     fn bytes(&self, address: u64, into: &mut [u8]) -> Result;
-    /// Verifies the metadata block if this is its first use since mount. Every block number from the medium passes here
-    /// before its address is computed.
-    fn verify(&self, block: Block, expected: &Expected) -> Result;
+    /// Verifies the metadata block if this is its first use since mount; of a tree's node also the content, which has to
+    /// lie within `keys`: from and below. Every block number from the medium passes here before its address is computed.
+    fn verify(&self, block: Block, expected: &Expected, keys: Option<(u64, u64)>) -> Result;
 }
 
 impl<M: Media> Reader for Volume<M> {
@@ -58,8 +58,8 @@ impl<M: Media> Reader for Volume<M> {
     fn bytes(&self, address: u64, into: &mut [u8]) -> Result {
         self.media().read(address, into)
     }
-    fn verify(&self, block: Block, expected: &Expected) -> Result {
-        self.verify_node(block, expected)
+    fn verify(&self, block: Block, expected: &Expected, keys: Option<(u64, u64)>) -> Result {
+        self.verify_within(block, expected, keys)
     }
 }
 
@@ -70,8 +70,8 @@ impl<M: Media> Reader for Transaction<'_, M> {
     fn bytes(&self, address: u64, into: &mut [u8]) -> Result {
         self.read(address, into)
     }
-    fn verify(&self, block: Block, expected: &Expected) -> Result {
-        self.verify_node(block, expected)
+    fn verify(&self, block: Block, expected: &Expected, keys: Option<(u64, u64)>) -> Result {
+        self.verify_within(block, expected, keys)
     }
 }
 
@@ -151,15 +151,21 @@ pub fn header_word(magic: u32, level: u8, count: usize) -> u64 {
     u64::from(magic) | (u64::from(level) << 32) | ((u64_of(count) & 0xffff) << 48)
 }
 
-/// Verifies the node at its first use, checks its first word, and returns its count.
-pub fn node_count<R: Reader>(reader: &R, tree: &Tree, block: Block, level: u8) -> Result<usize> {
+/// Verifies the node at its first use, with the keys that it may hold, checks its first word, and returns its count.
+pub fn node_count<R: Reader>(
+    reader: &R,
+    tree: &Tree,
+    block: Block,
+    level: u8,
+    keys: (u64, u64),
+) -> Result<usize> {
     let magic = tree.kind.magic(level);
     let expected = Expected {
         magic,
         owner: tree.owner,
         generation: tree.generation,
     };
-    reader.verify(block, &expected)?;
+    reader.verify(block, &expected, Some(keys))?;
     let (found, at, count) = split_word(reader.word(block.address())?);
     if found != magic || at != u16::from(level) {
         return Err(Error::corrupt(
@@ -192,7 +198,7 @@ pub fn descend<R: Reader>(reader: &R, tree: &Tree, key: u64) -> Result<Path> {
     let mut level = tree.height - 1;
     while level > 0 {
         let block = path.leaf;
-        let count = node_count(reader, tree, block, level)?;
+        let count = node_count(reader, tree, block, level, (path.floor, path.limit))?;
         if count == 0 || count > INDEX_CAPACITY {
             return Err(Error::corrupt("count of an index node", block.address()));
         }
@@ -219,7 +225,7 @@ pub fn descend<R: Reader>(reader: &R, tree: &Tree, key: u64) -> Result<Path> {
         path.depth += 1;
         level -= 1;
     }
-    path.count = node_count(reader, tree, path.leaf, 0)?;
+    path.count = node_count(reader, tree, path.leaf, 0, (path.floor, path.limit))?;
     Ok(path)
 }
 
@@ -430,7 +436,7 @@ pub fn remove_leaf<M: Media>(tx: &mut Transaction<'_, M>, tree: &mut Tree, path:
 fn lower_root<M: Media>(tx: &mut Transaction<'_, M>, tree: &mut Tree) -> Result {
     while tree.height > 1 {
         let root = tree.root;
-        if node_count(tx, tree, root, tree.height - 1)? != 1 {
+        if node_count(tx, tree, root, tree.height - 1, (0, u64::MAX))? != 1 {
             break;
         }
         tree.root = Block(tx.word(entry(root, 0) + 8)?);

@@ -257,7 +257,8 @@ pub fn read<R: Reader>(reader: &R, record: &InodeRecord, key: u64) -> Result<Bat
     let path = btree::descend(reader, &tree, key)?;
     batch.leaf.resize(BLOCK_SIZE as usize, 0)?;
     reader.bytes(path.leaf.address(), &mut batch.leaf)?;
-    leaf::order(&batch.leaf, path.leaf, key, &mut batch.order)?;
+    let keys = (path.floor, path.limit);
+    leaf::order(&batch.leaf, path.leaf, key, keys, &mut batch.order)?;
     batch.next = (path.limit != u64::MAX).then_some(path.limit);
     Ok(batch)
 }

@@ -99,7 +99,9 @@ impl Cursor {
                 })
             }
         };
-        if extent.len == 0 || extent.block == Block::NONE {
+        // A leaf that two parents lead to was judged by the bounds of the first only.
+        let inside = extent.file_block.0 >= self.floor && extent.file_end().0 <= self.limit;
+        if extent.len == 0 || extent.block == Block::NONE || !inside {
             return Err(Error::corrupt("extent of an inode", record.ino.get()));
         }
         Ok(extent)

@@ -130,7 +130,11 @@ pub fn read_checkpoint<M: Media>(media: &M, g: &Geometry, keys: &Keys) -> Result
             continue;
         }
         let [seq, sum] = words.map(u64::from_le);
-        if sum == keys.checkpoint(slot, seq) && best.is_none_or(|(most, _)| seq > most) {
+        // A number near the end of all numbers would let the next ones begin anew at 0.
+        if seq < MAX_SEQ
+            && sum == keys.checkpoint(slot, seq)
+            && best.is_none_or(|(most, _)| seq > most)
+        {
             best = Some((seq, slot));
         }
     }

@@ -55,6 +55,15 @@ pub fn choose(mutant: Option<Mutant>) {
     );
 }
 
+/// Runs something with correct behaviour.
+#[cfg(feature = "mutants")]
+pub fn suspended<T>(run: impl FnOnce() -> T) -> T {
+    let chosen = CHOSEN.swap(0, core::sync::atomic::Ordering::Relaxed);
+    let value = run();
+    CHOSEN.store(chosen, core::sync::atomic::Ordering::Relaxed);
+    value
+}
+
 impl Mutant {
     /// Whether this one was chosen.
     #[inline(always)]

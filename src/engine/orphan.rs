@@ -38,6 +38,11 @@ pub fn leave<M: Media>(tx: &mut Transaction<'_, M>, record: &mut InodeRecord) ->
     if slot >= tx.volume().orphan_count() {
         return Err(Error::corrupt("orphan slot of an inode", record.ino.get()));
     }
+    let place = tx.volume().info().geometry.orphan_slot(slot);
+    if tx.read_u64(place)? != record.ino.get() {
+        // Another inode's entry, which is all that keeps its blocks from being lost.
+        return Err(Error::corrupt("orphan slot of an inode", place));
+    }
     record.orphan = U32::new(0);
     tx.free_orphan_slot(slot)
 }

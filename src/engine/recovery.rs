@@ -71,6 +71,7 @@ pub fn read_record<M: Media>(
     let words = usize_of(word0 >> 32);
     let fits = words > 0
         && words <= MAX_RECORD_WORDS - RECORD_HEADER_WORDS
+        && seq < MAX_SEQ
         && record_size(words + RECORD_HEADER_WORDS) <= room;
     if !fits || word0 != record_word0(words) {
         return Ok(None);
@@ -270,32 +271,61 @@ fn sort(found: &mut [Found]) {
     }
 }
 
-/// Stores a record's entries in place. They carry a valid checksum, but a store outside the groups would still be wrong.
-fn replay<M: Media>(
-    media: &M,
+/// Calls `f` for each entry of a record: its head and what follows it. They carry a valid checksum, but one that leads outside
+/// of what records may change would still be wrong.
+fn entries<'a>(
     g: &Geometry,
     record: u64,
-    entries: &[u64],
-    touched: &mut Touched,
+    entries: &'a [u64],
+    mut f: impl FnMut(Head, &'a [u64]) -> Result,
 ) -> Result {
     let fault = Error::corrupt("journal record's entry", record);
     let mut rest = entries;
     while let Some((&head, after)) = rest.split_first() {
         let head = Head::unpack(head);
-        let n = head.content_words();
-        if n > after.len() {
+        let (content, next) = after.split_at_checked(head.content_words()).ok_or(fault)?;
+        rest = next;
+        let sound = match head.kind {
+            WRITE | ZERO => {
+                // The orphan table and the groups; never superblock or journal.
+                let end = head.address.saturating_add(head.length as u64 * 8);
+                head.address >= g.orphans.address() && end <= g.size() - BLOCK_SIZE
+            }
+            BITS_SET | BITS_CLEAR => {
+                let end = |start: u64| start.checked_add(bit_count(content));
+                bit_position(g, head).is_some_and(|(agno, start)| {
+                    head.length < 64 && end(start).is_some_and(|end| end <= g.ag_blocks(agno))
+                })
+            }
+            INODE_SET | INODE_CLEAR => head.length < 64 && mask_position(g, head.address).is_some(),
+            _ => false,
+        };
+        if !sound {
             return Err(fault);
         }
-        let (content, next) = after.split_at(n);
-        rest = next;
+        f(head, content)?;
+    }
+    Ok(())
+}
+
+/// The count of bits in the word behind a head.
+fn bit_count(content: &[u64]) -> u64 {
+    content.first().copied().unwrap_or(0) & !(1 << 63)
+}
+
+/// Stores a record's entries in place, all of them or, if one of them is damaged, none.
+fn replay<M: Media>(
+    media: &M,
+    g: &Geometry,
+    record: u64,
+    words: &[u64],
+    touched: &mut Touched,
+) -> Result {
+    entries(g, record, words, |_, _| Ok(()))?;
+    entries(g, record, words, |head, content| {
         let len = head.length as u64 * 8;
         match head.kind {
             WRITE | ZERO => {
-                // The orphan table and the groups; never superblock or journal.
-                let end = head.address.saturating_add(len);
-                if head.address < g.orphans.address() || end > g.size() - BLOCK_SIZE {
-                    return Err(fault);
-                }
                 if head.kind == WRITE {
                     media.store(head.address, content.as_bytes());
                 } else {
@@ -311,22 +341,13 @@ fn replay<M: Media>(
                 }
             }
             BITS_SET | BITS_CLEAR => {
-                let count = content.first().copied().unwrap_or(0) & !(1 << 63);
-                let (agno, start) = bit_position(g, head).ok_or(fault)?;
-                if start
-                    .checked_add(count)
-                    .is_none_or(|end| end > g.ag_blocks(agno))
-                {
-                    return Err(fault);
+                if let Some((agno, start)) = bit_position(g, head) {
+                    let run = (start, bit_count(content));
+                    replay_bits(media, g, agno, run, head.kind == BITS_SET)?;
+                    touched.mark(media, g, agno);
                 }
-                replay_bits(media, g, agno, (start, count), head.kind == BITS_SET)?;
-                touched.mark(media, g, agno);
             }
-            INODE_SET | INODE_CLEAR => {
-                let (agno, _) = mask_position(g, head.address).ok_or(fault)?;
-                if head.length >= 64 {
-                    return Err(fault);
-                }
+            _ => {
                 let mask = media.read_u64(head.address)?;
                 let bit = 1u64 << head.length;
                 let new = if head.kind == INODE_SET {
@@ -336,12 +357,13 @@ fn replay<M: Media>(
                 };
                 media.store_u64(head.address, new);
                 media.write_back(head.address, 8);
-                touched.mark(media, g, agno);
+                if let Some((agno, _)) = mask_position(g, head.address) {
+                    touched.mark(media, g, agno);
+                }
             }
-            _ => return Err(fault),
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn replay_bits<M: Media>(

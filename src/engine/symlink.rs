@@ -93,7 +93,7 @@ pub fn read<R: Reader>(reader: &R, record: &InodeRecord, into: &mut Vec<u8>) -> 
             let mut done = 0;
             while done < size {
                 let block = block_of(record, done / BLOCK_CAPACITY);
-                reader.verify(block, &expected(record))?;
+                reader.verify(block, &expected(record), None)?;
                 let (magic, _, count) = btree::split_word(reader.word(block.address())?);
                 let part = (size - done).min(BLOCK_CAPACITY);
                 if magic != SYMLINK_MAGIC || usize::from(count) != part {
@@ -119,6 +119,8 @@ pub fn remove<M: Media>(tx: &mut Transaction<'_, M>, record: &mut InodeRecord) -
     for index in 0..2 {
         let block = block_of(record, index);
         if block != Block::NONE {
+            // A damaged pointer must not free what is someone else's.
+            tx.verify_node(block, &expected(record))?;
             btree::free_block(tx, block)?;
         }
     }

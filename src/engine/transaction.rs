@@ -27,13 +27,13 @@ use super::alloc::{AllocRequest, Window};
 use super::checksum::Domain;
 use super::error::{Error, Result};
 use super::format::ag::{CHUNKS_OFFSET, CHUNK_BLOCKS, MAX_CHUNKS};
-use super::format::inode::RECORD_SIZE;
+use super::format::inode::{InodeRecord, MAGIC as INODE_MAGIC, RECORD_SIZE};
 use super::format::journal::*;
 use super::format::node::CHECKSUM_OFFSET;
 use super::media::Media;
 use super::mutant::Mutant;
 use super::types::*;
-use super::verify::{covered, Expected};
+use super::verify::{covered, inode_sum, Expected};
 use super::volume::Volume;
 use crate::platform::{forbid_allocation, Box};
 use apply::apply;
@@ -180,10 +180,20 @@ impl<'a, M: Media> Transaction<'a, M> {
 
     /// Checks a metadata block before its first use; those that this transaction made need none.
     pub fn verify_node(&self, block: Block, expected: &Expected) -> Result {
+        self.verify_within(block, expected, None)
+    }
+
+    /// As [`Volume::verify_within`].
+    pub fn verify_within(
+        &self,
+        block: Block,
+        expected: &Expected,
+        keys: Option<(u64, u64)>,
+    ) -> Result {
         if self.is_new(Object::Node(block.address())) {
             return Ok(());
         }
-        self.volume.verify_node(block, expected)
+        self.volume.verify_within(block, expected, keys)
     }
 
     /// Says that data which was stored before, but perhaps not fenced, becomes part of a file by this transaction.
@@ -473,18 +483,20 @@ impl<'a, M: Media> Transaction<'a, M> {
                 "freed blocks outside their group",
                 run.start.address(),
             ))?;
-        let ag = self.volume.group(agno)?;
-        if !ag.all_used(relative, run.len) && !self.sets_bits() {
-            return Err(Error::corrupt(
-                "freed blocks are free already",
-                run.start.address(),
-            ));
-        }
         let mut flag = 0;
         if class == Class::Metadata {
             self.volume.reserve_quarantine()?;
             self.work.quarantined += 1;
             flag = METADATA_RUN;
+        }
+        self.work.room(2)?;
+        let ag = self.volume.group(agno)?;
+        // From here on until the entry is there nothing fails: dropping looks at the entries.
+        if !self.took(run) && !ag.start_free(relative, run.len) {
+            return Err(Error::corrupt(
+                "freed blocks are free already",
+                run.start.address(),
+            ));
         }
         self.bits(BITS_CLEAR, run, flag)?;
         if Mutant::FreeBeforeApply.active() {
@@ -493,9 +505,31 @@ impl<'a, M: Media> Transaction<'a, M> {
         Ok(())
     }
 
-    /// Whether this transaction itself sets bits, so that a freed block may be one of them.
-    fn sets_bits(&self) -> bool {
-        self.work.undo.iter().any(|u| matches!(u, Undo::Blocks(_)))
+    /// Whether this transaction itself took the blocks that it frees.
+    fn took(&self, run: Run) -> bool {
+        let within = |taken: &Run| taken.start <= run.start && run.end() <= taken.end();
+        let undo = self.work.undo.iter();
+        undo.filter_map(|undo| match undo {
+            Undo::Blocks(taken) => Some(taken),
+            _ => None,
+        })
+        .any(within)
+    }
+
+    /// What was to be freed stays: for a transaction that is dropped.
+    fn cancel_frees(&self) {
+        self.work.entries(self.work.used, |at, head| {
+            if head.kind != BITS_CLEAR {
+                return;
+            }
+            let len = self.work.get(at + 1) & !METADATA_RUN;
+            let place = super::volume::bit_position(self.volume.geometry(), head);
+            if let Some((agno, relative)) = place {
+                if let Ok(ag) = self.volume.group(agno) {
+                    ag.cancel_free(relative, len);
+                }
+            }
+        });
     }
 
     /// Takes a free inode number, in group `agno` if possible: the number and the address of its record. Adds a chunk, in a
@@ -520,11 +554,11 @@ impl<'a, M: Media> Transaction<'a, M> {
                         self.volume.give_inode(ino);
                         return Err(Error::NoMemory);
                     }
+                    let address =
+                        ag.base.address() + super::alloc::chunks::record_offset(start, slot);
+                    self.check_unused(ino, address)?;
                     self.inode_bit(INODE_SET, ino)?;
-                    return Ok((
-                        ino,
-                        ag.base.address() + super::alloc::chunks::record_offset(start, slot),
-                    ));
+                    return Ok((ino, address));
                 }
                 match self.volume.grow_inodes(agno, self.purpose) {
                     Ok(()) => continue,
@@ -534,6 +568,29 @@ impl<'a, M: Media> Transaction<'a, M> {
             }
         }
         Err(Error::NoSpace)
+    }
+
+    /// Fails if the record at `address`, which the chunk map calls free, is that of a file with links: the map lies, and a
+    /// new inode would wipe that file out. Before a number is given back its record has no links any more.
+    fn check_unused(&self, ino: Ino, address: u64) -> Result {
+        let media = self.volume.media();
+        let magic = media.read_u64(address)? & 0xffff_ffff;
+        if magic != u64::from(INODE_MAGIC) || media.read_u64(address + 16)? != ino.0 {
+            return Ok(());
+        }
+        let mut bytes = [0u8; RECORD_SIZE as usize];
+        media.read(address, &mut bytes)?;
+        let record: InodeRecord = zerocopy::transmute!(bytes);
+        // Without the right sum it is what a file once held that lay here.
+        if record.nlink.get() == 0
+            || inode_sum(self.volume.keys(), &record) != record.checksum.get()
+        {
+            return Ok(());
+        }
+        Err(Error::corrupt(
+            "inode in use that is marked as free",
+            address,
+        ))
     }
 
     fn inode_bit(&mut self, kind: u8, ino: Ino) -> Result {
@@ -643,6 +700,7 @@ impl<'a, M: Media> Transaction<'a, M> {
 impl<M: Media> Drop for Transaction<'_, M> {
     fn drop(&mut self) {
         if !self.committed {
+            self.cancel_frees();
             for undo in self.work.undo.iter() {
                 match *undo {
                     Undo::Blocks(run) => self.volume.release(run),

@@ -3,12 +3,16 @@
 //! Whether structures read from the medium are what they claim to be.
 //!
 //! Each verifier names the first thing that is wrong. They run at first use: a metadata block that was verified once in this
-//! mount is not summed again, since from then on only transactions change it.
+//! mount is not summed again, since from then on only transactions change it. What stands behind the header of a block is
+//! judged in [`content`].
+
+pub mod content;
 
 use super::checksum::{Domain, Keys};
 use super::error::{Error, Result};
 use super::format::inode::{self, InodeRecord};
 use super::format::node::{self, BlockHeader, CHECKSUM_OFFSET, MAX_HEIGHT};
+use super::superblock::Geometry;
 use super::types::*;
 use zerocopy::IntoBytes;
 
@@ -68,25 +72,62 @@ pub fn inode_sum(keys: &Keys, record: &InodeRecord) -> u64 {
 }
 
 /// Checks a record that was read from byte `address` as that of `ino`.
-pub fn inode(keys: &Keys, record: &InodeRecord, ino: Ino, address: u64) -> Result {
+pub fn inode(
+    keys: &Keys,
+    geometry: &Geometry,
+    record: &InodeRecord,
+    ino: Ino,
+    address: u64,
+) -> Result {
     let fault = if record.magic.get() != inode::MAGIC {
         "inode magic"
     } else if record.ino.get() != ino.0 {
         "inode's own number"
     } else if inode_sum(keys, record) != record.checksum.get() {
         "inode checksum"
-    } else if FileKind::from_mode(record.mode.get()).is_none() {
-        "inode mode"
-    } else if record.root > inode::ROOT_NONE
-        || record.height > MAX_HEIGHT
-        || record.count as usize > inode::INLINE_EXTENTS
-        || record.size.get() > MAX_FILE_SIZE
-    {
-        "inode fields"
+    } else if let Some(fault) = inode_fields(geometry, record) {
+        fault
     } else {
         return Ok(());
     };
     Err(Error::corrupt(fault, address))
+}
+
+/// What is wrong with the fields of a record.
+fn inode_fields(geometry: &Geometry, record: &InodeRecord) -> Option<&'static str> {
+    let Some(kind) = FileKind::from_mode(record.mode.get()) else {
+        return Some("inode mode");
+    };
+    let root = record.inline.first_chunk::<8>();
+    let root = root.copied().map_or(0, u64::from_le_bytes);
+    let tree = root != 0 && record.height > 0 && record.height <= MAX_HEIGHT;
+    let suits = match (kind, record.root) {
+        (FileKind::Regular, inode::ROOT_INLINE_EXTENTS) => {
+            record.count as usize <= inode::INLINE_EXTENTS
+        }
+        (FileKind::Regular, inode::ROOT_EXTENT_TREE) => tree,
+        (FileKind::Directory, inode::ROOT_DIRECTORY) => tree || (root == 0 && record.height == 0),
+        (FileKind::Symlink, inode::ROOT_INLINE_SYMLINK | inode::ROOT_SYMLINK_BLOCKS) => true,
+        (FileKind::Regular | FileKind::Directory | FileKind::Symlink, _) => false,
+        (_, root) => root == inode::ROOT_NONE,
+    };
+    let links = record.nlink.get();
+    if !suits {
+        Some("inode's kind of content")
+    } else if record.size.get() > MAX_FILE_SIZE {
+        Some("inode size")
+    } else if record.blocks.get() > geometry.blocks {
+        Some("inode's count of blocks")
+    } else if links > MAX_LINKS || (kind == FileKind::Directory && links == 1) {
+        Some("link count of an inode")
+    } else if record.orphan.get() > geometry.orphan_slots {
+        Some("orphan slot of an inode")
+    } else if links == 0 && record.orphan.get() == 0 {
+        // Nobody would ever give it back.
+        Some("inode without links")
+    } else {
+        None
+    }
 }
 
 /// Whether word `index` of an object of this kind is covered by its checksum.

@@ -13,6 +13,7 @@ use super::alloc::policy::Purpose;
 use super::alloc::slots::Effort;
 use super::alloc::{AllocRequest, Allocator, Usage, Window};
 use super::checksum::{Domain, Keys};
+use super::directory::NameHash;
 use super::error::{Error, Result};
 use super::format::journal::Head;
 use super::format::node::{BlockHeader, CHECKSUM_OFFSET};
@@ -24,6 +25,7 @@ use super::recovery;
 use super::superblock::{self, Geometry, SuperInfo};
 use super::transaction::{Transaction, Workspace};
 use super::types::*;
+use super::verify::content::Rules;
 use super::verify::{self, Expected};
 use crate::platform::atomic::{AtomicBool, Ordering};
 use crate::platform::{current_cpu, lock_class, log, yield_now, SpinLock, Vec};
@@ -471,6 +473,17 @@ impl<M: Media> Volume<M> {
     /// Checks a metadata block: its header always, its sum at the first use in this mount. The block may not change
     /// meanwhile, and not be changed by the caller's own open transaction (use [`Transaction::verify_node`] there).
     pub fn verify_node(&self, block: Block, expected: &Expected) -> Result {
+        self.verify_within(block, expected, None)
+    }
+
+    /// As [`Self::verify_node`]; at the first use the content of a tree's node is judged as well, which may hold the given
+    /// keys, from and below.
+    pub fn verify_within(
+        &self,
+        block: Block,
+        expected: &Expected,
+        keys: Option<(u64, u64)>,
+    ) -> Result {
         let fault = Error::corrupt("metadata block number", block.address());
         let run = Run {
             start: block,
@@ -478,7 +491,8 @@ impl<M: Media> Volume<M> {
         };
         let (agno, relative) = self.info.geometry.locate_run(run).ok_or(fault)?;
         let ag = self.group(agno)?;
-        if ag.is_verified(relative) {
+        let verified = ag.is_verified(relative);
+        if verified {
             // The sum was right, so only the pointer that led here can be wrong.
             let magic = self.media.read_u64(block.address())? & 0xffff_ffff;
             let owner = self
@@ -491,34 +505,68 @@ impl<M: Media> Volume<M> {
         let mut bytes = [0u8; 64];
         self.media.read(block.address(), &mut bytes)?;
         let header: BlockHeader = zerocopy::transmute!(bytes);
-        let verified = ag.is_verified(relative);
         // What is summed up already can differ from the header only in the sum, which an open transaction changes later.
         verify::header(&header, block, &self.info.uuid, expected)?;
         if verified {
             return Ok(());
         }
-        let mut sum = self
-            .keys
-            .start(Domain::Node)
-            .wrapping_add(self.keys.bytes(0, &bytes));
-        sum = sum.wrapping_sub(
-            self.keys
-                .word(CHECKSUM_OFFSET as usize / 8, header.checksum.get()),
-        );
-        let mut piece = [0u8; 512];
-        let mut at = 64;
-        while at < BLOCK_SIZE {
-            let n = (BLOCK_SIZE - at).min(piece.len() as u64);
-            let buffer = piece.get_mut(..usize_of(n)).unwrap_or(&mut []);
-            self.media.read(block.address() + at, buffer)?;
-            sum = sum.wrapping_add(self.keys.bytes(usize_of(at / 8), buffer));
-            at += n;
-        }
-        if sum != header.checksum.get() {
-            return Err(Error::corrupt(expected.checksum_fault(), block.address()));
+        self.verify_content(block, expected, keys)?;
+        if !ag.all_used(relative, 1) {
+            return Err(Error::corrupt(
+                "metadata block that is marked as free",
+                block.address(),
+            ));
         }
         ag.set_verified(relative, true);
         Ok(())
+    }
+
+    /// The part of [`Self::verify_within`] that looks at the whole block.
+    #[cold]
+    fn verify_content(
+        &self,
+        block: Block,
+        expected: &Expected,
+        keys: Option<(u64, u64)>,
+    ) -> Result {
+        let mut bytes = Vec::new();
+        bytes.resize(usize_of(BLOCK_SIZE), 0u8)?;
+        self.media.read(block.address(), &mut bytes)?;
+        let at = CHECKSUM_OFFSET as usize;
+        let told = bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
+        if told.map(u64::from_le_bytes) != Some(self.keys.object(Domain::Node, &bytes, at)) {
+            return Err(Error::corrupt(expected.checksum_fault(), block.address()));
+        }
+        let Some(keys) = keys else { return Ok(()) };
+        match self.judge(|rules| rules.node(expected.magic, &bytes, block, keys)) {
+            Some(fault) => Err(Error::corrupt(fault, block.address())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the inline extents of a record make sense.
+    pub(super) fn verify_extents(&self, bytes: &[u8], address: u64) -> Result {
+        match self.judge(|rules| rules.extents(bytes, (0, u64::MAX))) {
+            Some(fault) => Err(Error::corrupt(fault, address)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets `judge` judge by this volume's rules. Groups that were not read yet are not read for it.
+    fn judge(
+        &self,
+        judge: impl FnOnce(&Rules<'_>) -> Option<&'static str>,
+    ) -> Option<&'static str> {
+        let in_use = |run: Run| {
+            let place = self.info.geometry.locate_run(run);
+            let ag = place.and_then(|(agno, relative)| Some((self.alloc.loaded(agno)?, relative)));
+            ag.is_none_or(|(ag, relative)| ag.all_used(relative, run.len))
+        };
+        judge(&Rules {
+            geometry: &self.info.geometry,
+            hash: &NameHash::new(self.info.hash_key),
+            in_use: &in_use,
+        })
     }
 
     // Apply: called under a lane's lock.

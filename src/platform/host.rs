@@ -9,6 +9,7 @@
 extern crate std;
 
 use core::cell::Cell;
+use core::mem::size_of;
 use core::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 
@@ -22,6 +23,7 @@ std::thread_local! {
     static FORBIDDEN: Cell<u32> = const { Cell::new(0) };
     static FAIL_AFTER: Cell<Option<u64>> = const { Cell::new(None) };
     static CPU: Cell<Option<usize>> = const { Cell::new(None) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
 /// There is no memory.
@@ -36,6 +38,16 @@ pub fn fail_allocation_after(count: Option<u64>) {
 /// Whether a failure asked for by [`fail_allocation_after`] is still to come.
 pub fn allocation_failure_pending() -> bool {
     FAIL_AFTER.with(|f| f.get().is_some())
+}
+
+/// Bytes of the largest piece of memory that a [`Vec`] of this thread has wanted since [`reset_largest_allocation`].
+pub fn largest_allocation() -> usize {
+    LARGEST.with(Cell::get)
+}
+
+/// Begins anew.
+pub fn reset_largest_allocation() {
+    LARGEST.with(|largest| largest.set(0));
 }
 
 /// While it lives, an allocation of this thread ends the program.
@@ -105,6 +117,8 @@ impl<T> Vec<T> {
     pub fn reserve(&mut self, additional: usize) -> Result<(), AllocError> {
         if self.0.capacity() - self.0.len() < additional {
             allocate()?;
+            let bytes = (self.0.len().saturating_add(additional)).saturating_mul(size_of::<T>());
+            LARGEST.with(|largest| largest.set(largest.get().max(bytes)));
             self.0.try_reserve(additional).map_err(|_| AllocError)?;
         }
         Ok(())
@@ -413,10 +427,17 @@ pub fn random_u64() -> u64 {
         .finish()
 }
 
-/// Lets others run.
+/// Lets others run: really so once in a while only, since the scheduler preempts a program anyway, and tools and tests that
+/// mount hundreds of thousands of images would spend half their time in the system call.
 pub fn yield_now() {
+    std::thread_local! {
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
     may_sleep("yield");
-    std::thread::yield_now();
+    let calls = CALLS.with(|calls| calls.replace(calls.get().wrapping_add(1)));
+    if calls % 1024 == 1023 {
+        std::thread::yield_now();
+    }
 }
 
 /// Messages for the administrator; on the host they go to the standard error stream.

@@ -24,7 +24,7 @@ use super::chunks::{Chunk, ChunkMap, Page};
 use super::slots::{for_words, SlotMap};
 use crate::platform::atomic::{AtomicU64, Ordering};
 use crate::platform::{lock_class, Mutex, SpinLock, Vec};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// What the spin lock protects.
 pub struct AgState {
@@ -32,6 +32,8 @@ pub struct AgState {
     pub map: SlotMap,
     /// The bitmap as it is on the medium.
     pub used: Vec<u64>,
+    /// Blocks that a transaction under way frees: no other may, and it only once.
+    pub leaving: Vec<u64>,
     /// Clear bits of `used`.
     pub free_on_medium: u64,
     /// The inode chunks.
@@ -80,7 +82,9 @@ pub fn read_header<M: Media>(
         "allocation group identity"
     } else if header.blocks.get() != info.geometry.ag_blocks(agno) {
         "allocation group size"
-    } else if header.chunks.get() > u64::from(MAX_CHUNKS) {
+    } else if header.chunks.get() > u64::from(MAX_CHUNKS)
+        || header.chunks.get() > header.blocks.get() / CHUNK_BLOCKS
+    {
         "allocation group chunk count"
     } else {
         return Ok(header);
@@ -162,6 +166,86 @@ pub fn count<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> R
     Ok(Counts { free, inodes })
 }
 
+/// Reads an entry of the chunk map; `None` if its check is wrong.
+fn read_chunk<M: Media>(
+    media: &M,
+    g: &Geometry,
+    keys: &Keys,
+    agno: u32,
+    index: u32,
+) -> Result<Option<(u32, u64)>> {
+    let mut bytes = [0u8; 16];
+    media.read(g.chunk_entry(agno, index), &mut bytes)?;
+    let entry: ChunkEntry = zerocopy::transmute!(bytes);
+    let start = entry.start.get();
+    let right = entry.check.get() == keys.chunk(agno, index, start);
+    Ok(right.then_some((start, entry.mask.get())))
+}
+
+/// Reads a group's chunk map: the chunks, and how many inodes are in use.
+fn load_chunks<M: Media>(
+    media: &M,
+    info: &SuperInfo,
+    keys: &Keys,
+    agno: u32,
+    map: &SlotMap,
+    header: &AgHeader,
+) -> Result<(ChunkMap, u64)> {
+    let g = &info.geometry;
+    let blocks = g.ag_blocks(agno);
+    let count = header.chunks.get() as u32;
+    let mut chunks = ChunkMap::new()?;
+    let mut used_inodes = 0;
+    // Chunks start at multiples of their size, so a bit for each place finds those that share blocks.
+    let mut places = Vec::new();
+    places.resize(BITMAP_WORDS / usize_of(CHUNK_BLOCKS), 0u64)?;
+    for index in 0..count {
+        let fault = Error::corrupt("inode chunk entry", g.chunk_entry(agno, index));
+        let (start, mask) = read_chunk(media, g, keys, agno, index)?.ok_or(fault)?;
+        let first = u64::from(start);
+        if first < METADATA_BLOCKS
+            || first % CHUNK_BLOCKS != 0
+            || first + CHUNK_BLOCKS > blocks
+            || !map.all_taken(first, CHUNK_BLOCKS)
+        {
+            return Err(fault);
+        }
+        let place = first / CHUNK_BLOCKS;
+        let bit = 1u64 << (place % 64);
+        match places.get_mut(usize_of(place / 64)) {
+            Some(word) if *word & bit == 0 => *word |= bit,
+            _ => return Err(fault),
+        }
+        // Number 0 is nobody's, and may not become anybody's.
+        if agno == 0 && index == 0 && mask & 1 == 0 {
+            return Err(fault);
+        }
+        used_inodes += u64::from(mask.count_ones());
+        let page = if chunks.needs_page() {
+            Some(Page::new()?)
+        } else {
+            None
+        };
+        chunks.push(
+            Chunk {
+                start,
+                used: mask,
+                taken: mask,
+            },
+            page,
+        );
+    }
+    // Chunks are never given back, so an entry behind the last one means that the count is too low, and a new chunk would
+    // take the place of one that is in use.
+    if count < MAX_CHUNKS && read_chunk(media, g, keys, agno, count)?.is_some() {
+        return Err(Error::corrupt(
+            "allocation group chunk count",
+            g.ag_base(agno).address() + CHUNKS_OFFSET,
+        ));
+    }
+    Ok((chunks, used_inodes))
+}
+
 impl Ag {
     /// Reads group `agno`.
     pub fn load<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<Self> {
@@ -176,43 +260,15 @@ impl Ag {
                 g.bitmap_word(agno, 0),
             ));
         }
-        let mut chunks = ChunkMap::new()?;
-        let mut used_inodes = 0;
-        for index in 0..header.chunks.get() as u32 {
-            let address = g.chunk_entry(agno, index);
-            let mut bytes = [0u8; 16];
-            media.read(address, &mut bytes)?;
-            let entry = ChunkEntry::read_from_bytes(&bytes)
-                .map_err(|_| Error::corrupt("inode chunk entry", address))?;
-            let start = entry.start.get();
-            if entry.check.get() != keys.chunk(agno, index, start)
-                || u64::from(start) < METADATA_BLOCKS
-                || u64::from(start) + CHUNK_BLOCKS > blocks
-                || !map.all_taken(u64::from(start), CHUNK_BLOCKS)
-            {
-                return Err(Error::corrupt("inode chunk entry", address));
-            }
-            let mask = entry.mask.get();
-            used_inodes += u64::from(mask.count_ones());
-            let page = if chunks.needs_page() {
-                Some(Page::new()?)
-            } else {
-                None
-            };
-            chunks.push(
-                Chunk {
-                    start,
-                    used: mask,
-                    taken: mask,
-                },
-                page,
-            );
-        }
+        let (chunks, used_inodes) = load_chunks(media, info, keys, agno, &map, &header)?;
         let mut verified = Vec::with_capacity(BITMAP_WORDS)?;
         for _ in 0..BITMAP_WORDS {
             verified.push(AtomicU64::new(0))?;
         }
+        let mut leaving = Vec::new();
+        leaving.resize(BITMAP_WORDS, 0u64)?;
         let state = AgState {
+            leaving,
             free_on_medium: count_free(&used, blocks),
             map,
             used,
@@ -258,6 +314,35 @@ impl Ag {
         all
     }
 
+    /// Notes that a transaction frees a run. False: a part of it is not used on the medium, or is being freed already.
+    pub fn start_free(&self, start: u64, len: u64) -> bool {
+        let mut state = self.state.lock();
+        let s = &mut *state;
+        let mut mine = true;
+        for_words(start, len, |i, m| {
+            let used = s.used.get(i).is_some_and(|w| w & m == m);
+            mine &= used && s.leaving.get(i).is_some_and(|w| w & m == 0);
+        });
+        if mine {
+            for_words(start, len, |i, m| {
+                if let Some(w) = s.leaving.get_mut(i) {
+                    *w |= m;
+                }
+            });
+        }
+        mine
+    }
+
+    /// The transaction of a [`Self::start_free`] was dropped.
+    pub fn cancel_free(&self, start: u64, len: u64) {
+        let mut s = self.state.lock();
+        for_words(start, len, |i, m| {
+            if let Some(w) = s.leaving.get_mut(i) {
+                *w &= !m;
+            }
+        });
+    }
+
     /// Applies a record's set or clear of `len` bits. `available`: cleared blocks can be handed out at once (else the caller
     /// quarantines them). `dirty` is called under the lock.
     pub fn apply_bits<M: Media>(
@@ -272,8 +357,12 @@ impl Ag {
         let mut state = self.state.lock();
         let s = &mut *state;
         let (used, free) = (&mut s.used, &mut s.free_on_medium);
+        let leaving = &mut s.leaving;
         for_words(start, len, |i, m| {
             let Some(w) = used.get_mut(i) else { return };
+            if let (false, Some(leaving)) = (set, leaving.get_mut(i)) {
+                *leaving &= !m;
+            }
             let changed = if set { m & !*w } else { m & *w };
             *w ^= changed;
             let n = u64::from(changed.count_ones());

@@ -379,8 +379,15 @@ pub fn entry_at(leaf: &[u8], offset: usize) -> Option<(&[u8], Target)> {
     (name_len > 0).then_some((name, target))
 }
 
-/// Collects key and offset of the entries with keys from `key` on, sorted.
-pub fn order(bytes: &[u8], leaf: Block, key: u64, into: &mut Vec<(u64, u16)>) -> Result {
+/// Collects key and offset of the entries with keys from `key` on, sorted. All keys of the leaf lie within `keys`, from and
+/// below: were it otherwise, a leaf that two parents lead to would be read for ever, or split into what no search finds.
+pub fn order(
+    bytes: &[u8],
+    leaf: Block,
+    key: u64,
+    keys: (u64, u64),
+    into: &mut Vec<(u64, u16)>,
+) -> Result {
     let (heap_start, _) = specific(leaf, word_in(bytes, usize_of(SPECIFIC_OFFSET)))?;
     for slot in 0..SLOTS {
         let live = word_in(bytes, usize_of(BITMAP_OFFSET) + slot / 64 * 8);
@@ -393,6 +400,9 @@ pub fn order(bytes: &[u8], leaf: Block, key: u64, into: &mut Vec<(u64, u16)>) ->
             return Err(Error::corrupt("entry of a directory leaf", leaf.address()));
         }
         let found = word_in(bytes, at);
+        if found < keys.0 || found >= keys.1 {
+            return Err(Error::corrupt("key of a name", leaf.address()));
+        }
         if found >= key {
             into.push((found, offset))?;
         }
@@ -497,7 +507,7 @@ pub fn split<M: Media>(tx: &mut Transaction<'_, M>, tree: &mut Tree, path: &Path
     let mut left = Draft::load(tx, path.leaf)?;
     let old = left.old()?;
     let mut entries = Vec::new();
-    order(&old, path.leaf, 0, &mut entries)?;
+    order(&old, path.leaf, 0, (path.floor, path.limit), &mut entries)?;
     let size_at = |&(_, offset): &(u64, u16)| -> usize {
         entry_at(&old, usize::from(offset)).map_or(0, |(name, _)| entry_size(name.len()))
     };
@@ -562,7 +572,7 @@ mod tests {
         let mut new = vec![0u8; LEAF];
         let heap_start = rebuild(&mut new, &old, &entries[10..]).expect("rebuild");
         let mut found = Vec::new();
-        order(&new, Block(9), 0, &mut found).expect("order");
+        order(&new, Block(9), 0, (0, u64::MAX), &mut found).expect("order");
         assert_eq!(found.len(), 30);
         assert!(found
             .iter()
@@ -579,14 +589,14 @@ mod tests {
     fn a_leaf_that_makes_no_sense_is_refused() {
         let mut bytes = vec![0u8; LEAF];
         let mut found = Vec::new();
-        assert!(order(&bytes, Block(9), 0, &mut found).is_err());
+        assert!(order(&bytes, Block(9), 0, (0, u64::MAX), &mut found).is_err());
         bytes[56..58].copy_from_slice(&4096u16.to_le_bytes());
-        assert!(order(&bytes, Block(9), 0, &mut found).is_ok());
+        assert!(order(&bytes, Block(9), 0, (0, u64::MAX), &mut found).is_ok());
         // A live slot whose offset leads past the end.
         bytes[64] = 1;
         bytes[208..210].copy_from_slice(&4088u16.to_le_bytes());
         bytes[56..58].copy_from_slice(&464u16.to_le_bytes());
-        assert!(order(&bytes, Block(9), 0, &mut found).is_err());
+        assert!(order(&bytes, Block(9), 0, (0, u64::MAX), &mut found).is_err());
         assert!(entry_at(&bytes, usize::MAX).is_none());
     }
 }

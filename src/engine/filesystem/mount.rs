@@ -232,7 +232,12 @@ impl<M: Media> Filesystem<M> {
         self.media().read(address, &mut bytes)?;
         let record = InodeRecord::read_from_bytes(&bytes)
             .map_err(|_| Error::corrupt("inode record", address))?;
-        verify::inode(self.volume().keys(), &record, ino, address)?;
+        let volume = self.volume();
+        verify::inode(volume.keys(), volume.geometry(), &record, ino, address)?;
+        if record.root == ROOT_INLINE_EXTENTS {
+            let extents = record.inline.get(..usize::from(record.count) * 16);
+            volume.verify_extents(extents.unwrap_or(&[]), address)?;
+        }
         Inode::new(ino, address, &record)
     }
 

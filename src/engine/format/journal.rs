@@ -99,6 +99,8 @@ pub const INODE_SET: u8 = 5;
 /// Entry: as [`INODE_SET`]; it becomes clear.
 pub const INODE_CLEAR: u8 = 6;
 
+/// Numbers of transactions stay below this; what says more is damaged. It leaves room for all that a medium lives to see.
+pub const MAX_SEQ: u64 = 1 << 62;
 /// The largest `length` of a head.
 pub const MAX_ENTRY_WORDS: usize = 1023;
 /// Addresses in the journal have 48 bits: 256 TiB.

@@ -183,9 +183,9 @@ impl Media for Image {
 }
 
 /// A medium that someone else owns, for the engine to mount.
-pub struct Borrowed<'a, M>(pub &'a M);
+pub struct Borrowed<'a, M: ?Sized>(pub &'a M);
 
-impl<M: Media> Media for Borrowed<'_, M> {
+impl<M: Media + ?Sized> Media for Borrowed<'_, M> {
     fn size(&self) -> u64 {
         self.0.size()
     }

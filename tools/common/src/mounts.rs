@@ -38,6 +38,31 @@ impl Mounts {
         None
     }
 
+    /// Whether the block device `major:minor` is mounted, and read-only wherever it is. A mount can be read-only while its
+    /// filesystem is not: both have to be.
+    pub fn is_read_only(&self, major: u32, minor: u32) -> bool {
+        let Ok(table) = fs::read(self.proc.join("self/mountinfo")) else {
+            return false;
+        };
+        let wanted = format!("{major}:{minor}");
+        let mut found = false;
+        for line in table.split(|&byte| byte == b'\n') {
+            let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+            if fields.get(2) != Some(&wanted.as_bytes()) {
+                continue;
+            }
+            found = true;
+            let of_filesystem = fields.last().copied().unwrap_or_default();
+            if !of_filesystem
+                .split(|&byte| byte == b',')
+                .any(|option| option == b"ro")
+            {
+                return false;
+            }
+        }
+        found
+    }
+
     /// Whether the kernel swaps to this device or file.
     pub fn is_swap(&self, path: &std::path::Path) -> bool {
         let Ok(table) = fs::read_to_string(self.proc.join("swaps")) else {
@@ -94,6 +119,7 @@ mod tests {
         let mounts = Mounts::at(proc.path());
         assert_eq!(mounts.mount_point(259, 1), Some(PathBuf::from("/mnt/a b")));
         assert_eq!(mounts.mount_point(259, 0), None);
+        assert!(!mounts.is_read_only(259, 1) && !mounts.is_read_only(259, 0));
         assert!(mounts.is_swap("/dev/pmem1".as_ref()));
         assert!(!mounts.is_swap("/dev/pmem".as_ref()));
     }

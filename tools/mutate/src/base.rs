@@ -27,6 +27,8 @@ pub struct Base {
     pub mounted: Arc<Frozen>,
     /// The same, taken apart.
     pub sound: Image,
+    /// Pages that the mount changes.
+    pub replayed: Vec<u64>,
 }
 
 impl Base {
@@ -45,6 +47,7 @@ impl Base {
             image,
             mounted,
             sound,
+            replayed: cow.changed(),
         }
     }
 

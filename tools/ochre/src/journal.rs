@@ -6,8 +6,8 @@ use ochre::engine::format::journal::{
     CheckpointSlot, Head, BITS_CLEAR, BITS_SET, CHECKPOINT_OFFSETS, INODE_CLEAR, INODE_SET, WRITE,
     ZERO,
 };
-use ochre::engine::media::Media;
 use ochre::engine::recovery;
+use ochre_tools::image::Borrowed;
 use serde_json::{json, Value};
 use zerocopy::FromBytes;
 
@@ -40,7 +40,7 @@ pub fn show(reader: &Reader<'_>) -> Result<Value, String> {
         let mut buffer = recovery::record_buffer()?;
         recovery::segments(geometry, |segment| {
             recovery::walk_segment(
-                reader.image,
+                &Borrowed(reader.image),
                 &reader.keys,
                 segment,
                 &mut buffer,

@@ -7,6 +7,7 @@
 
 mod block;
 mod group;
+mod image;
 mod inode;
 mod journal;
 mod names;
@@ -56,6 +57,30 @@ enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Copy the metadata alone, to be attached to a bug report
+    #[command(
+        after_help = "The copy is a sparse file of the same size without any file's data; it compresses well.\n\
+        Names, targets of symbolic links and the label are in it: --scramble makes others of them.\n\
+        Owners, times, sizes and the shape of the tree stay.\n\n\
+        Example:\n  ochre image --scramble /dev/pmem0 pmem0.img && xz pmem0.img"
+    )]
+    Image {
+        /// Block device or image file; it is not changed
+        #[arg(value_name = "SOURCE")]
+        source: PathBuf,
+
+        /// The file to make
+        #[arg(value_name = "COPY")]
+        copy: PathBuf,
+
+        /// Replace names, targets of symbolic links and the label by meaningless ones of the same length
+        #[arg(long)]
+        scramble: bool,
+
+        /// Replace an existing COPY; copy a SOURCE that is mounted for writing
+        #[arg(long)]
+        force: bool,
+    },
     /// Print the version and the format that it knows
     Version,
 }
@@ -102,6 +127,18 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Inspect { image, what, json } => inspect(&image, what, json),
+        Command::Image {
+            source,
+            copy,
+            scramble,
+            force,
+        } => image::run(&image::Job {
+            source,
+            copy,
+            scramble,
+            force,
+        })
+        .map(|told| println!("{told}")),
         Command::Version => {
             println!(
                 "ochre {} (format version {})",

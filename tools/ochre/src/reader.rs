@@ -10,7 +10,7 @@ use ochre::engine::format::node::BlockHeader;
 use ochre::engine::media::Media;
 use ochre::engine::superblock::{self, SuperInfo};
 use ochre::engine::types::{Block, Ino};
-use ochre_tools::image::Image;
+use ochre_tools::image::Borrowed;
 use zerocopy::FromBytes;
 
 /// A block of 4 KiB.
@@ -18,14 +18,14 @@ pub type Bytes = [u8; 4096];
 
 /// An image with a superblock that makes sense.
 pub struct Reader<'a> {
-    pub image: &'a Image,
+    pub image: &'a dyn Media,
     pub info: SuperInfo,
     pub keys: Keys,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(image: &'a Image, name: &str) -> Result<Self, String> {
-        let info = superblock::load(image).map_err(|error| match error {
+    pub fn new(image: &'a dyn Media, name: &str) -> Result<Self, String> {
+        let info = superblock::load(&Borrowed(image)).map_err(|error| match error {
             Error::WrongType => format!("{name} holds no Ochre filesystem"),
             other => format!("{name}: {other}; `ochre inspect {name} superblock` shows more"),
         })?;

@@ -58,10 +58,12 @@ impl SimMedia {
 
     /// A copy in the same state, stores in flight included: a machine that restarts warm, with its caches.
     pub fn fork(&self) -> Self {
+        let mut state = self.state().clone();
+        state.flight.restart();
         Self {
             visible: self.visible.snapshot(),
             durable: self.durable.snapshot(),
-            state: Arc::new(Mutex::new(self.state().clone())),
+            state: Arc::new(Mutex::new(state)),
             hook: Arc::default(),
         }
     }

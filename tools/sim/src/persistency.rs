@@ -174,7 +174,9 @@ impl Flight {
     pub fn write_back(&mut self, cpu: usize, address: u64, len: u64) {
         let (first, last) = (address / LINE, (address + len.max(1) - 1) / LINE);
         for (_, line) in self.lines.range_mut(first..=last) {
-            for p in line.iter_mut().filter(|p| !p.through) {
+            // One that no CPU covers was stored through before a restart: no buffer holds it back any more.
+            let covers = |p: &&mut Pending| !p.through || p.covered_by == 0;
+            for p in line.iter_mut().filter(covers) {
                 p.covered_by |= cpu_bit(cpu);
             }
         }
@@ -190,6 +192,14 @@ impl Flight {
     #[must_use]
     pub fn drain(&mut self) -> Vec<Word> {
         self.complete(u64::MAX)
+    }
+
+    /// The machine restarts warm, with what was stored in its caches. Which of it has arrived is still open, and no fence of
+    /// the new run covers a write-back of the old one.
+    pub fn restart(&mut self) {
+        for p in self.lines.values_mut().flatten() {
+            p.covered_by = 0;
+        }
     }
 
     /// All that is in flight arrives: an asynchronous device is flushed, or a cache is written back whole.

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `crash`: runs the explorer from the command line. `make crash` is this.
+
+use clap::Parser;
+use ochre_crash::explore::{parse, Counts, Effort, Violation};
+use ochre_crash::plan::Plan;
+use ochre_crash::run::{replay, run, Limits, Outcome};
+use ochre_crash::stage::{Kind, KINDS};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Cuts the power of a simulated machine at every moment that matters, and checks what Ochre makes of what is left.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Stop after so many distinct images, or so long: 1000000, 90s, 10m, 2h.
+    #[arg(long, default_value = "1200000")]
+    budget: String,
+    /// Repeats a run; a fresh one is drawn and printed without it.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Threads; as many as there are CPUs without it.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Only these kinds of filesystems, separated by commas.
+    #[arg(long)]
+    on: Option<String>,
+    /// Stop after so many violations.
+    #[arg(long, default_value_t = 10)]
+    violations: usize,
+    /// Begin with this sequence of the seed's plan.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Look again at the image (or sequence) that the line of a violation names.
+    #[arg(long)]
+    replay: Option<String>,
+    /// No lines of progress.
+    #[arg(long)]
+    quiet: bool,
+    /// Break this ordering of the engine first.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<String>,
+}
+
+/// A number of images or a time.
+fn budget(text: &str) -> Option<(Option<u64>, Option<Duration>)> {
+    let (number, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        "" => return Some((Some(number), None)),
+        "s" => number,
+        "m" => number * 60,
+        "h" => number * 3600,
+        _ => return None,
+    };
+    Some((None, Some(Duration::from_secs(seconds))))
+}
+
+fn kinds(text: Option<&str>) -> Result<Vec<Kind>, String> {
+    let Some(text) = text else {
+        return Ok(KINDS.to_vec());
+    };
+    let names: Vec<_> = KINDS.iter().map(|k| k.name()).collect();
+    text.split(',')
+        .map(|name| Kind::parse(name).ok_or(format!("--on {name}: one of {}", names.join(", "))))
+        .collect()
+}
+
+fn report(outcome: &Outcome) {
+    let c = &outcome.counts;
+    let seconds = outcome.elapsed.as_secs_f64();
+    println!(
+        "sequences   {:>12}  of {} planned",
+        c.sequences, outcome.planned
+    );
+    println!("calls       {:>12}", c.calls);
+    println!(
+        "crash points{:>12}  {} of them with every state",
+        c.points, c.exhaustive
+    );
+    println!("images      {:>12}  formed", c.formed);
+    println!(
+        "            {:>12}  distinct: recovered, checked, compared",
+        c.distinct
+    );
+    println!(
+        "            {:>12}  of these after a cut in recovery",
+        c.recovery
+    );
+    println!(
+        "            {:>12}  of these after a warm restart and a cut",
+        c.warm
+    );
+    println!("violations  {:>12}", outcome.violations.len());
+    println!(
+        "time        {seconds:>11.1}s  {:.0} distinct images a second",
+        c.distinct as f64 / seconds
+    );
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    #[cfg(feature = "mutants")]
+    if let Some(name) = &arguments.mutant {
+        let Some(mutant) = ochre_crash::mutants::parse(name) else {
+            eprintln!("crash: --mutant {name}: there is none of this name");
+            return ExitCode::from(2);
+        };
+        ochre::engine::mutant::choose(Some(mutant));
+    }
+    let effort = Effort::default();
+    if let Some(token) = &arguments.replay {
+        let Some((sequence, place)) = parse(token) else {
+            eprintln!("crash: --replay {token}: this is not what a line of a violation says");
+            return ExitCode::from(2);
+        };
+        let outcome = replay(&sequence, place, effort);
+        for violation in &outcome.violations {
+            println!("{violation}");
+        }
+        report(&outcome);
+        return ExitCode::from(u8::from(!outcome.violations.is_empty()));
+    }
+    let Some((images, time)) = budget(&arguments.budget) else {
+        eprintln!(
+            "crash: --budget {}: a number of images, or a time like 10m",
+            arguments.budget
+        );
+        return ExitCode::from(2);
+    };
+    let kinds = match kinds(arguments.on.as_deref()) {
+        Ok(kinds) => kinds,
+        Err(what) => {
+            eprintln!("crash: {what}");
+            return ExitCode::from(2);
+        }
+    };
+    let jobs = arguments.jobs.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    });
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| ochre::platform::random_u64() >> 8);
+    println!("seed {seed}, {jobs} threads");
+    let limits = Limits {
+        images,
+        time,
+        violations: arguments.violations,
+        first: arguments.first,
+    };
+    let last = Mutex::new((Instant::now(), 0));
+    let progress = |counts: &Counts, violation: Option<&Violation>| {
+        if let Some(violation) = violation {
+            println!("{violation}");
+        }
+        let mut last = last
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !arguments.quiet && last.0.elapsed() > Duration::from_secs(20) {
+            println!(
+                "... {} sequences, {} points, {} images formed, {} distinct",
+                counts.sequences, counts.points, counts.formed, counts.distinct
+            );
+            *last = (Instant::now(), counts.distinct);
+        }
+    };
+    let outcome = run(&Plan::new(seed, &kinds), effort, limits, jobs, &progress);
+    report(&outcome);
+    ExitCode::from(u8::from(!outcome.violations.is_empty()))
+}

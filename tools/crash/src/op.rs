@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The calls that sequences are made of: every call of the engine's facade, on a small namespace.
+//!
+//! The namespace of a populated filesystem (see [`crate::stage`]):
+//!
+//! | name | what |
+//! |---|---|
+//! | `/foo` | three blocks, a hole of two, one block and a half |
+//! | `/bar` | one block and 100 bytes; also `/A/link` |
+//! | `/many` | 600 extents in a tree of two levels |
+//! | `/A/foo` | eight inline-size extents: a tree of one leaf |
+//! | `/A/pre` | 16 preallocated blocks, size 12 blocks |
+//! | `/A`, `/A/C`, `/B` | directories; the last two are empty |
+//! | `/D` | a directory of two leaves: 90 long names of one file |
+//! | `/sym`, `/A/long` | symbolic links: in the inode, in a block |
+
+/// One call, or the few calls of one purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// `creat`.
+    Create(&'static str),
+    /// `mknod`: the type bits of the mode.
+    Mknod(&'static str, u16),
+    /// `mkdir`.
+    Mkdir(&'static str),
+    /// `symlink` with a target of this length.
+    Symlink(&'static str, usize),
+    /// `O_TMPFILE`, a write, `linkat`, close.
+    TmpfileLink(&'static str),
+    /// `O_TMPFILE`, a write; stays open.
+    Tmpfile,
+    /// `link`.
+    Link(&'static str, &'static str),
+    /// `unlink` of what nobody has open: evicted at once.
+    Unlink(&'static str),
+    /// `unlink` of what stays open.
+    UnlinkOpen(&'static str),
+    /// `rmdir`.
+    Rmdir(&'static str),
+    /// `rename`.
+    Rename(&'static str, &'static str),
+    /// `renameat2` with `RENAME_EXCHANGE`.
+    Exchange(&'static str, &'static str),
+    /// The last close of everything: unlinked files are evicted.
+    CloseAll,
+    /// `pwrite` at an offset.
+    Write(&'static str, u64, u64),
+    /// `write` with `O_APPEND`.
+    Append(&'static str, u64),
+    /// A write fault, stores through the mapping, `msync`.
+    MapWrite(&'static str, u64),
+    /// A write fault for 1 or 512 blocks.
+    Fault(&'static str, u64, u64),
+    /// `fallocate` of blocks; true: `FALLOC_FL_KEEP_SIZE`.
+    Preallocate(&'static str, u64, u64, bool),
+    /// `truncate`.
+    Truncate(&'static str, u64),
+    /// `truncate` in its two halves: the size, then the blocks.
+    TruncateDeferred(&'static str, u64),
+    /// `FALLOC_FL_PUNCH_HOLE` of whole blocks.
+    Punch(&'static str, u64, u64),
+    /// Zeroing of bytes.
+    Zero(&'static str, u64, u64),
+    /// `chmod`, `chown`, `utimes` in one.
+    SetAttributes(&'static str),
+    /// A time update, fenced.
+    Touch(&'static str),
+    /// The checkpoint moves.
+    Checkpoint,
+    /// `freeze`.
+    Freeze,
+    /// `sync`.
+    Sync,
+    /// Unmount and mount.
+    Remount,
+    /// So many long symbolic links made and removed, on all CPUs in turn: lanes fill up. Not explored.
+    Burn(usize),
+}
+
+use Op::*;
+
+const FIFO: u16 = 0o010000;
+const CHAR: u16 = 0o020000;
+const SOCKET: u16 = 0o140000;
+/// 4 KiB.
+const B: u64 = 4096;
+
+/// What sequences choose from.
+pub const CATALOG: &[Op] = &[
+    Create("/new"),
+    Create("/A/new"),
+    Create("/B/new"),
+    Create("/D/new-name-of-some-length-that-may-split-a-leaf"),
+    Mknod("/fifo", FIFO),
+    Mknod("/A/dev", CHAR),
+    Mknod("/B/socket", SOCKET),
+    Mkdir("/M"),
+    Mkdir("/A/M"),
+    Mkdir("/B/M"),
+    Symlink("/short", 20),
+    Symlink("/A/middle", 113),
+    Symlink("/B/tall", 4095),
+    TmpfileLink("/A/tmp"),
+    Tmpfile,
+    Link("/foo", "/A/hard"),
+    Link("/bar", "/bar2"),
+    Link("/new", "/B/hard"),
+    Unlink("/foo"),
+    Unlink("/bar"),
+    Unlink("/A/link"),
+    Unlink("/many"),
+    Unlink("/A/foo"),
+    Unlink("/A/pre"),
+    Unlink("/sym"),
+    Unlink("/A/long"),
+    Unlink("/new"),
+    UnlinkOpen("/foo"),
+    UnlinkOpen("/A/foo"),
+    UnlinkOpen("/new"),
+    Rmdir("/B"),
+    Rmdir("/A/C"),
+    Rmdir("/M"),
+    Rename("/foo", "/renamed"),
+    Rename("/foo", "/A/renamed"),
+    Rename("/foo", "/bar"),
+    Rename("/foo", "/A/foo"),
+    Rename("/A/link", "/many"),
+    Rename("/new", "/foo"),
+    Rename("/A", "/A2"),
+    Rename("/A/C", "/B"),
+    Rename("/A/C", "/C2"),
+    Rename("/A", "/B"),
+    Rename("/sym", "/D/moved"),
+    Rename("/B", "/D/B"),
+    Exchange("/foo", "/bar"),
+    Exchange("/foo", "/A/foo"),
+    Exchange("/foo", "/A"),
+    Exchange("/A/C", "/B"),
+    Exchange("/A/C", "/bar"),
+    CloseAll,
+    Write("/foo", 100, 5000),
+    Write("/foo", 8, 8),
+    Write("/foo", 3 * B - 50, 2 * B),
+    Write("/foo", 12 * B + 77, 3000),
+    Write("/bar", 0, B),
+    Write("/A/pre", 2 * B + 9, 2 * B),
+    Write("/A/pre", 11 * B, 3 * B),
+    Write("/A/foo", 5 * B, B),
+    Write("/many", 601 * B, B),
+    Write("/new", 0, 100),
+    Write("/new", 0, 40 * B + 5),
+    Append("/foo", 200),
+    Append("/bar", 20_000),
+    Append("/many", 3 * B),
+    MapWrite("/foo", 1),
+    MapWrite("/foo", 3),
+    MapWrite("/A/pre", 4),
+    Fault("/foo", 4, 1),
+    Fault("/big", 512, 512),
+    Fault("/big", 3, 1),
+    Preallocate("/foo", 0, 10, true),
+    Preallocate("/bar", 1, 12, false),
+    Preallocate("/A/foo", 0, 20, false),
+    Preallocate("/big", 512, 512, true),
+    Truncate("/foo", 0),
+    Truncate("/foo", 5000),
+    Truncate("/foo", 50_001),
+    Truncate("/bar", 4096),
+    Truncate("/many", 0),
+    Truncate("/many", 601 * B + 8),
+    Truncate("/A/pre", 10_000),
+    Truncate("/A/foo", 3 * B),
+    TruncateDeferred("/foo", 4000),
+    TruncateDeferred("/many", 100),
+    TruncateDeferred("/A/foo", 0),
+    Punch("/foo", 1, 2),
+    Punch("/foo", 0, 100),
+    Punch("/many", 100, 900),
+    Punch("/A/pre", 2, 5),
+    Punch("/A/foo", 2, 3),
+    Zero("/foo", 100, 300),
+    Zero("/foo", 4000, 5000),
+    SetAttributes("/foo"),
+    SetAttributes("/A"),
+    SetAttributes("/sym"),
+    Touch("/foo"),
+    Touch("/A"),
+    Checkpoint,
+    Freeze,
+    Sync,
+    Remount,
+];
+
+impl Op {
+    /// The paths that it names.
+    pub fn paths(self) -> Vec<&'static str> {
+        match self {
+            Create(a)
+            | Mknod(a, _)
+            | Mkdir(a)
+            | Symlink(a, _)
+            | TmpfileLink(a)
+            | Unlink(a)
+            | UnlinkOpen(a)
+            | Rmdir(a)
+            | SetAttributes(a)
+            | Touch(a) => vec![a],
+            Link(a, b) | Rename(a, b) | Exchange(a, b) => vec![a, b],
+            Write(a, ..)
+            | Append(a, _)
+            | MapWrite(a, _)
+            | Fault(a, ..)
+            | Preallocate(a, ..)
+            | Truncate(a, _)
+            | TruncateDeferred(a, _)
+            | Punch(a, ..)
+            | Zero(a, ..) => vec![a],
+            Tmpfile | CloseAll | Checkpoint | Freeze | Sync | Remount | Burn(_) => Vec::new(),
+        }
+    }
+
+    /// The only file that it concerns, if it changes no name.
+    pub fn file(self) -> Option<&'static str> {
+        match self {
+            Write(a, ..)
+            | Append(a, _)
+            | Fault(a, ..)
+            | Preallocate(a, ..)
+            | Truncate(a, _)
+            | TruncateDeferred(a, _)
+            | Punch(a, ..)
+            | Zero(a, ..) => Some(a),
+            _ => None,
+        }
+    }
+
+    /// Whether it can run in the midst of `other`: neither needs an inode that the other has locked.
+    pub fn fits_into(self, other: Self) -> bool {
+        let Some(file) = self.file() else {
+            return false;
+        };
+        // One inode has three names.
+        let same = |a: &str, b: &str| {
+            let bar = |p: &str| ["/bar", "/A/link", "/bar2"].contains(&p);
+            a == b || (bar(a) && bar(b))
+        };
+        !matches!(other, CloseAll | Remount | Burn(_) | Checkpoint | Freeze)
+            && !other
+                .paths()
+                .iter()
+                .any(|path| same(path, file) || file.starts_with(path))
+    }
+}
+
+/// The number of an operation in the catalog.
+pub fn number(op: Op) -> Option<usize> {
+    CATALOG.iter().position(|o| *o == op)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operation_is_there_twice() {
+        for (i, op) in CATALOG.iter().enumerate() {
+            assert_eq!(number(*op), Some(i), "{op:?}");
+        }
+    }
+}
