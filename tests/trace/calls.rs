@@ -228,6 +228,9 @@ impl Thread {
                 assert!(at + len <= slot.len);
                 marked(number, || {
                     for line in at / 64..(at + len).div_ceil(64) {
+                        // A processor faults at a clwb of a page that is not mapped; QEMU's does nothing there. A load makes it
+                        // the same on both.
+                        unsafe { slot.map.add(line * 64).read_volatile() };
                         unsafe { asm!("clwb [{}]", in(reg) slot.map.add(line * 64), options(nostack, preserves_flags)) };
                     }
                     unsafe { asm!("sfence", options(nostack, preserves_flags)) };

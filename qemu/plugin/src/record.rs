@@ -119,7 +119,7 @@ impl Recorder {
         }
     }
 
-    /// A marker with two registers. `instructions`: how many ran so far.
+    /// A marker with three registers. `instructions`: how many ran so far.
     pub fn marker(&mut self, cpu: u32, kind: u8, registers: [u64; 3], instructions: u64) {
         if !self.counting {
             let value = u128::from(registers[2]) << 64 | u128::from(registers[1]);
@@ -129,8 +129,8 @@ impl Recorder {
         let s = std::mem::take(&mut self.sums);
         writeln!(
             self.out,
-            "{kind} {} instructions {instructions} fences {} locked {} written-back {} lines {} stored {} through {}",
-            registers[0], s.fences, s.locked, s.written_back, s.lines, s.stored, s.through
+            "{kind} {} of {} instructions {instructions} fences {} locked {} written-back {} lines {} stored {} through {}",
+            registers[0], registers[1], s.fences, s.locked, s.written_back, s.lines, s.stored, s.through
         )
         .expect("writing the counters");
     }
