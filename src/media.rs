@@ -261,6 +261,10 @@ impl Media for DaxMedia {
         self.device.is_read_only()
     }
 
+    fn name(&self) -> &str {
+        self.device.name()
+    }
+
     fn phase(&self) -> u64 {
         self.phase
     }

@@ -19,7 +19,9 @@
 use crate::engine::alloc::Window;
 use crate::engine::error::{Error, Result};
 use crate::engine::filesystem::attributes::{Attributes, Times};
-use crate::engine::format::inode::{InodeRecord, RECORD_SIZE, TIMES_END, TIMES_OFFSET};
+use crate::engine::format::inode::{
+    InodeRecord, RECORD_SIZE, ROOT_DIRECTORY, TIMES_END, TIMES_OFFSET,
+};
 use crate::engine::media::Media;
 use crate::engine::transaction::{Object, Transaction};
 use crate::engine::types::{u64_of, FileBlock, FileKind, Generation, Ino, Seq, Timestamp};
@@ -362,7 +364,12 @@ pub(crate) fn set_changed(record: &mut InodeRecord, time: Timestamp) {
 /// Adds links (or takes some off); the count stays within its bounds or the call fails.
 pub(crate) fn add_links(record: &mut InodeRecord, links: i32) -> Result {
     let count = record.nlink.get().checked_add_signed(links);
-    let count = count.ok_or(Error::corrupt("link count of an inode", record.ino.get()))?;
+    let fault = Error::corrupt("link count of an inode", record.ino.get());
+    let count = count.ok_or(fault)?;
+    if count == 1 && record.root == ROOT_DIRECTORY {
+        // Its own name and its `.`: what is left of a directory that loses a child is 2 at least.
+        return Err(fault);
+    }
     if links > 0 && count > crate::engine::types::MAX_LINKS {
         return Err(Error::TooManyLinks);
     }

@@ -86,4 +86,21 @@ pub trait Media: Send + Sync {
 
     /// The physical address of byte 0, modulo 2 MiB.
     fn phase(&self) -> u64;
+
+    /// The device's name, for messages; empty if it has none.
+    fn name(&self) -> &str {
+        ""
+    }
+}
+
+/// What a message begins with: the name of the medium that it is about.
+pub struct About<'a, M: Media>(pub &'a M);
+
+impl<M: Media> core::fmt::Display for About<'_, M> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0.name() {
+            "" => Ok(()),
+            name => write!(f, "{name}: "),
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::format::journal::Head;
 use super::format::node::{BlockHeader, CHECKSUM_OFFSET};
 use super::format::superblock::{CLEAN, DIRTY, RO_COMPAT, STATE_OFFSET};
 use super::journal::{check_header, read_checkpoint, Journal};
-use super::media::Media;
+use super::media::{About, Media};
 use super::mutant::Mutant;
 use super::recovery;
 use super::superblock::{self, Geometry, SuperInfo};
@@ -55,7 +55,8 @@ impl<M: Media> Volume<M> {
         }
         if info.from_backup {
             log::warn(format_args!(
-                "superblock is damaged: using the copy in block {}",
+                "{}superblock is damaged: using the copy in block {}",
+                About(&media),
                 info.geometry.blocks - 1
             ));
         }
@@ -65,7 +66,8 @@ impl<M: Media> Volume<M> {
         }
         if media.phase() != info.phase {
             log::warn(format_args!(
-                "made for a device at {:#x} modulo 2 MiB, this one is at {:#x}: no huge pages",
+                "{}made for a device at {:#x} modulo 2 MiB, this one is at {:#x}: no huge pages",
+                About(&media),
                 info.phase,
                 media.phase()
             ));
@@ -215,7 +217,10 @@ impl<M: Media> Volume<M> {
     /// Says what is damaged, once, and turns the volume read-only.
     pub fn fail(&self, error: &Error) {
         if !self.failed.swap(true, Ordering::Relaxed) {
-            log::error(format_args!("{error}; the filesystem is read-only now"));
+            let about = About(&self.media);
+            log::error(format_args!(
+                "{about}{error}; the filesystem is read-only now"
+            ));
         }
     }
 
@@ -408,7 +413,10 @@ impl<M: Media> Volume<M> {
             .take(&self.media, &self.info.geometry)
             .inspect_err(|error| {
                 if *error == Error::NoSpace {
-                    log::warn(format_args!("the orphan table is full"));
+                    log::warn(format_args!(
+                        "{}the orphan table is full",
+                        About(&self.media)
+                    ));
                 }
             })
     }

@@ -15,7 +15,7 @@
 //! page's DAX entry, for which the writer's invalidation waits before it ends its claim. So the
 //! wait is outside: [`FaultExtents::begin`] says `EAGAIN`, and [`fault`] waits with nothing held.
 
-use super::{engine, errno, inner, Ochre};
+use super::{engine, failed, inner, Ochre};
 use crate::engine::filesystem::{Mapping, MappingState, WriteKind};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::vfs::dax::{Fault, FaultResult, Outcome, Waited};
@@ -57,7 +57,7 @@ fn look(inode: &INode<Ochre>, request: &Request) -> Result<Mapping> {
     let (first, blocks) = blocks_of(request);
     engine(inode)
         .map(inner(inode), FileBlock(first), blocks)
-        .map_err(errno)
+        .map_err(|error| failed(inode.super_block(), error))
 }
 
 /// The device that all files are on.
@@ -186,7 +186,7 @@ impl Operations<Ochre> for WriteExtents {
             }
             Err(error) => {
                 in_flight.release_write();
-                Err(errno(error))
+                Err(failed(inode.super_block(), error))
             }
         }
     }
@@ -227,7 +227,7 @@ impl Operations<Ochre> for FaultExtents {
         };
         let mapping = engine(inode)
             .fault_allocate(inner(inode), FileBlock(first), blocks)
-            .map_err(errno)?;
+            .map_err(|error| failed(inode.super_block(), error))?;
         Ok(extent_of(&mapping))
     }
 

@@ -103,7 +103,13 @@ impl directory::Operations for Ochre {
 
     fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<ARef<INode<Self>>>> {
         match engine(dir).lookup(inner(dir), name) {
-            Ok(ino) => iget(dir.super_block(), ino).map(Some),
+            Ok(ino) => {
+                let child = iget(dir.super_block(), ino)?;
+                engine(dir)
+                    .check_child(inner(dir), inner(&child))
+                    .map_err(|error| failed(dir.super_block(), error))?;
+                Ok(Some(child))
+            }
             Err(EngineError::NotFound) => Ok(None),
             Err(error) => Err(failed(dir.super_block(), error)),
         }

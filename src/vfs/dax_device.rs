@@ -70,6 +70,7 @@ pub(crate) struct DaxDevice {
     /// Offset of the block device (a partition) in the DAX device, in bytes.
     start: u64,
     range: DirectRange,
+    name: [u8; 32],
 }
 
 // SAFETY: All that is called on the C objects is thread-safe; the fields never change.
@@ -114,11 +115,6 @@ impl DaxDevice {
         let mut name = [0u8; 32];
         // SAFETY: `bdev` is open; the buffer is as long as said, and is NUL-terminated after.
         unsafe { c::ochre_bdev_name(bdev.as_ptr(), name.as_mut_ptr().cast(), name.len()) };
-        let name = CStr::from_bytes_until_nul(&name)
-            .ok()
-            .and_then(|name| name.to_str().ok())
-            .unwrap_or("?");
-
         let mut start = 0u64;
         // SAFETY: `bdev` is open, `holder` is ours alone, the operations are static.
         let device = unsafe {
@@ -132,7 +128,7 @@ impl DaxDevice {
         let Some(device) = NonNull::new(device) else {
             // SAFETY: `bdev` is open.
             let reason = unsafe { c::ochre_bdev_dax_refusal(bdev.as_ptr()) };
-            return Err(refusal(reason, name, log));
+            return Err(refusal(reason, text_of(&name), log));
         };
         // SAFETY: `bdev` is open.
         let len = unsafe { c::ochre_bdev_bytes(bdev.as_ptr()) } & !(PAGE - 1);
@@ -144,6 +140,7 @@ impl DaxDevice {
                 holder,
                 start,
                 range,
+                name,
             }),
             Err(error) => {
                 if error == unsupported() {
@@ -162,6 +159,11 @@ impl DaxDevice {
                 Err(error)
             }
         }
+    }
+
+    /// The block device's name, as in `/dev`.
+    pub(crate) fn name(&self) -> &str {
+        text_of(&self.name)
     }
 
     /// Where the block device's memory is.
@@ -211,6 +213,14 @@ impl Drop for DaxDevice {
         // SAFETY: By the invariants we are the holder; nothing uses the device after this.
         unsafe { c::fs_put_dax(self.device.as_ptr(), self.holder.as_ptr()) };
     }
+}
+
+/// A name up to its NUL.
+fn text_of(name: &[u8; 32]) -> &str {
+    CStr::from_bytes_until_nul(name)
+        .ok()
+        .and_then(|name| name.to_str().ok())
+        .unwrap_or("?")
 }
 
 /// `EOPNOTSUPP`, which the kernel crate has no name for.

@@ -10,13 +10,13 @@
 
 use crate::engine::alloc::policy::Purpose;
 use crate::engine::alloc::Window;
-use crate::engine::directory::NameHash;
+use crate::engine::directory::{self, NameHash};
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::edit;
 use crate::engine::filesystem::{Filesystem, Orphan};
 use crate::engine::format::ag::{CHUNK_BLOCKS, CHUNK_INODES};
 use crate::engine::format::inode::{
-    InodeRecord, RECORD_SIZE, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS,
+    InodeRecord, RECORD_SIZE, ROOT_DIRECTORY, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS,
 };
 use crate::engine::inode::Inode;
 use crate::engine::media::Media;
@@ -289,6 +289,13 @@ impl<M: Media> Filesystem<M> {
                 edit.settle(seq);
                 return Ok(true);
             }
+        }
+        if record.root == ROOT_DIRECTORY && !directory::is_empty(record) {
+            // Its blocks would be lost, and what they name with them.
+            return Err(Error::corrupt(
+                "removed directory that has names",
+                inode.address(),
+            ));
         }
         symlink::remove(&mut tx, record)?;
         orphan::leave(&mut tx, record)?;

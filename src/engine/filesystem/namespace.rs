@@ -182,6 +182,25 @@ impl<M: Media> Filesystem<M> {
         self.note(found).map(|target| target.ino)
     }
 
+    /// Whether `child`, which a name in `dir` has just led to, can be what that name says: it has links, and a directory has
+    /// no other parent. A second name of a directory would make a loop of the tree, in which `..` leads out somewhere else.
+    /// The caller keeps `dir` locked since the lookup, at least shared.
+    pub fn check_child(&self, dir: &Inode, child: &Inode) -> Result<()> {
+        let core = child.read();
+        let (links, parent) = (core.record.nlink.get(), core.record.parent.get());
+        drop(core);
+        let fault = if links == 0 {
+            "name of an inode without links"
+        } else if child.kind() == FileKind::Directory
+            && (parent != dir.ino().0 || child.ino() == Ino::ROOT)
+        {
+            "name of a directory that is another's"
+        } else {
+            return Ok(());
+        };
+        self.note(Err(Error::corrupt(fault, child.address())))
+    }
+
     /// Calls `emit` for each entry at or after `cookie` in the order of cookies, until it returns false (that entry was
     /// not taken) or the directory ends. `.` and `..` are not among them: cookies 0 and 1 are left for them, the first
     /// entry has 2 or more.

@@ -6,7 +6,7 @@ use ochre::engine::error::{Error, Result};
 use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode, Times};
 use ochre::engine::format::extent::Extent;
 use ochre::engine::media::Media;
-use ochre::engine::types::{Block, FileBlock, Ino, Timestamp};
+use ochre::engine::types::{Block, FileBlock, FileKind, Ino, Timestamp};
 use ochre_mutate::base::{everything, Base, PLENTY};
 use ochre_mutate::cow::CowMedia;
 use ochre_mutate::damage::Mutator;
@@ -447,4 +447,82 @@ fn free_space_is_never_more_than_there_is() {
     let fs = sick.mount();
     let s = fs.statfs();
     assert!(s.free <= s.blocks && s.available <= s.free, "{s:?}");
+}
+
+#[test]
+fn a_directory_has_one_name_and_what_has_a_name_has_links() {
+    for (from, to, what) in [
+        ("file", "big", "name of a directory that is another's"),
+        ("file", "empty", ""),
+        ("file", "gone", "name of an inode without links"),
+    ] {
+        let sick = Sick::new();
+        let owner = Ino::ROOT;
+        let gone = sick
+            .base
+            .image
+            .inodes
+            .iter()
+            .find(|(_, known)| known.record.nlink.get() == 0);
+        let target = match to {
+            "gone" => Ino(*gone.unwrap().0),
+            "big" => sick.ino("big/sub"),
+            name => sick.ino(name),
+        };
+        let ino = sick.ino(from);
+        let leaf = sick.structure(Kind::DirectoryLeaf, owner, 0);
+        sick.edit(&leaf, |bytes| {
+            let slots = ochre_mutate::field::slots(bytes);
+            let (_, at) = slots
+                .into_iter()
+                .find(|(_, at)| word_at(bytes, at + 8) == ino.0)
+                .unwrap();
+            put(bytes, at + 8, target.0);
+        });
+        let fs = sick.mount();
+        let dir = root(&fs);
+        let child = fs.iget(target).expect("an inode");
+        let checked = fs.check_child(&dir, &child);
+        if what.is_empty() {
+            assert_eq!(checked, Ok(()));
+        } else {
+            says(&fs, checked, what);
+        }
+    }
+}
+
+#[test]
+fn a_directory_never_has_fewer_than_two_links() {
+    let sick = Sick::new();
+    let ino = sick.ino("big/sub");
+    sick.edit_inode(ino, |bytes| bytes[28] = 2);
+    let fs = sick.mount();
+    let dir = fs.iget(ino).expect("the record is whole");
+    let deep = fs.iget(fs.lookup(&dir, b"deep").unwrap()).unwrap();
+    let leaf = fs.iget(fs.lookup(&deep, b"leaf").unwrap()).unwrap();
+    fs.unlink(&deep, b"leaf", &leaf, NOW).expect("unlink");
+    says(
+        &fs,
+        fs.rmdir(&dir, b"deep", &deep, NOW),
+        "link count of an inode",
+    );
+}
+
+#[test]
+fn a_removed_directory_that_has_names_is_not_lost() {
+    let sick = Sick::new();
+    let full = sick.known(sick.ino("big/sub")).record;
+    let (ino, _) = sick
+        .base
+        .image
+        .inodes
+        .iter()
+        .find(|(_, k)| k.record.nlink.get() == 0 && k.kind == FileKind::Directory)
+        .unwrap();
+    sick.edit_inode(Ino(*ino), |bytes| {
+        bytes[144..152].copy_from_slice(&full.inline[..8]);
+        bytes[100] = full.height;
+    });
+    let fs = sick.mount();
+    says(&fs, fs.finish_orphans(), "removed directory that has names");
 }

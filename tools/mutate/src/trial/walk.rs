@@ -169,6 +169,10 @@ impl<'a> World<'a> {
         for name in found.iter().take(MOST_NAMES) {
             let looked_up = self.fs.lookup(dir, &name.name);
             if let Some(ino) = self.note("lookup", looked_up) {
+                if let Some(child) = self.get(ino) {
+                    let checked = self.fs.check_child(dir, &child);
+                    self.note("check_child", checked);
+                }
                 if ino != name.ino {
                     self.odd.push(("lookup finds another", Error::NotFound));
                 }
