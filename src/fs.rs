@@ -20,6 +20,7 @@
 mod attributes;
 mod background;
 mod dax;
+mod defer;
 mod fallocate;
 mod file;
 mod inflight;
@@ -41,6 +42,7 @@ use crate::{
         symlink, FileSystem, INode, SuperBlock,
     },
 };
+use core::sync::atomic::AtomicU8;
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// The type of filesystem.
@@ -50,6 +52,8 @@ pub(crate) struct Ochre;
 pub(crate) struct Mount {
     /// The engine, over the medium.
     pub(crate) engine: Filesystem<DaxMedia>,
+    /// What a truncate does with pages that somebody holds.
+    pub(crate) layout: AtomicU8,
 }
 
 /// What an inode holds besides the VFS's part.
@@ -142,6 +146,7 @@ fn params(
         }),
         _ => Kind::Special(attributes.rdev as u32),
     };
+    let data = file::Data::new(engine.is_truncating(&inode));
     Ok(Params {
         generation: inode.generation().0,
         mode: attributes.mode,
@@ -156,10 +161,7 @@ fn params(
         },
         flags,
         kind,
-        data: INodeData {
-            inode,
-            data: file::Data::new(),
-        },
+        data: INodeData { inode, data },
     })
 }
 

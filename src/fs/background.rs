@@ -3,7 +3,8 @@
 //! What is finished while nobody waits for it: inodes whose pages somebody holds, and orphans.
 //!
 //! What: [`settle`](background::Operations::settle) drops the idle entries of an inode that would
-//! have been evicted, or was closed, while a page of it was held. [`work`](background::Operations::work)
+//! have been evicted, or was closed, while a page of it was held, and what a truncate left behind
+//! (see [`defer`]). [`work`](background::Operations::work)
 //! finishes, one by one, the files that recovery found on the orphan table: mount takes no longer
 //! with a terabyte of deleted files on it than without.
 //!
@@ -13,7 +14,7 @@
 //! a second inode of the new file. So the inode cache is asked first, which shuts everyone else
 //! out of this number, and only then the table: an orphan that was finished has given its slot back.
 
-use super::{engine_of, errno, failed, inner, layout, params, Ochre};
+use super::{defer, engine_of, failed, layout, params, Ochre};
 use crate::{
     engine::filesystem::Orphan,
     platform::log,
@@ -27,6 +28,10 @@ use kernel::prelude::*;
 
 impl background::Operations for Ochre {
     fn settle(inode: &INode<Self>) -> Settled<'_> {
+        match defer::settle(inode) {
+            Settled::Done => {}
+            other => return other,
+        }
         // Whoever has it open closes it again, and it comes back if it has to.
         if inode.is_open() {
             return Settled::Done;
@@ -74,9 +79,8 @@ fn finish_orphan(sb: &SuperBlock<Ochre>, orphan: Orphan) -> Result {
         }
         // Somebody was faster and finished it, unless that was while the mount was read-only.
         Found::Cached(inode) => {
-            if engine.take_orphan(orphan) && inode.nlink() > 0 {
-                let _write = sb.start_internal_write();
-                engine.evict(inner(&inode)).map_err(errno)?;
+            if engine.take_orphan(orphan) {
+                sb.watch(&inode);
             }
         }
     }

@@ -242,6 +242,7 @@ pub(super) fn fault(mut fault: Fault<'_, Ochre>) -> FaultResult {
     let pages = fault.pages();
     let in_flight = &inode.data().data.in_flight;
     let write = fault.is_file_write();
+    let mut settled = false;
     loop {
         let outcome = {
             let _freeze = write.then(|| fault.start_write());
@@ -260,6 +261,16 @@ pub(super) fn fault(mut fault: Fault<'_, Ochre>) -> FaultResult {
                 if !(Fault::<Ochre>::is_fallback(result) && in_flight.is_claimed(pages)) =>
             {
                 return result;
+            }
+            Outcome::NoSpace(result) => {
+                // There may be blocks whose last holder has just let go.
+                if core::mem::replace(&mut settled, true) {
+                    return result;
+                }
+                match fault.wait(|inode| inode.super_block().settle()) {
+                    Waited::Again => continue,
+                    Waited::Return(result) => return result,
+                }
             }
             _ => {}
         }

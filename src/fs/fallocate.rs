@@ -10,9 +10,10 @@
 //! from before the pages are unmapped until after the blocks are gone.
 
 use super::dax::BLOCK;
-use super::{engine, errno, inner, layout, Ochre};
+use super::{defer, engine, errno, inner, layout, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::types::FileBlock;
+use crate::engine::Error;
 use crate::vfs::file_data::Allocation;
 use crate::vfs::mapping::PageRange;
 use crate::vfs::rwsem::Exclusive;
@@ -32,7 +33,8 @@ pub(super) fn allocate(
     }
 }
 
-fn preallocate(file: &Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool) -> Result {
+fn preallocate(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool) -> Result {
+    defer::wait_all(file, end)?;
     let inode = file.inode();
     let (engine, node) = (engine(inode), inner(inode));
     let old = inode.size();
@@ -44,9 +46,14 @@ fn preallocate(file: &Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bo
     }
     let first = offset / BLOCK;
     let blocks = end.div_ceil(BLOCK) - first;
-    engine
-        .preallocate(node, FileBlock(first), blocks, new_size, &times)
-        .map_err(errno)?;
+    let allocate = || engine.preallocate(node, FileBlock(first), blocks, new_size, &times);
+    let mut result = allocate();
+    if let Err(Error::NoSpace) = result {
+        // There may be blocks whose last holder has just let go.
+        inode.super_block().settle()?;
+        result = allocate();
+    }
+    result.map_err(errno)?;
     if let Some(size) = new_size {
         file.set_size(size);
     }
@@ -54,6 +61,11 @@ fn preallocate(file: &Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bo
 }
 
 fn punch(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64) -> Result {
+    // What a truncate left behind the end is on its way back already.
+    let end = defer::limit(file.inode(), end);
+    if offset >= end {
+        return Ok(());
+    }
     let first = offset.div_ceil(BLOCK);
     let last = end / BLOCK;
     let whole = PageRange { first, end: last };

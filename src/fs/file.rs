@@ -18,7 +18,7 @@
 
 use super::dax::{self, ReadExtents, ReportExtents, SeekExtents, WriteExtents, BLOCK};
 use super::inflight::InFlight;
-use super::{engine, errno, fallocate, inner, layout, Ochre};
+use super::{defer, engine, errno, fallocate, inner, layout, Ochre};
 use crate::engine::filesystem::{PublishArgs, Times};
 use crate::engine::media::Media;
 use crate::vfs::dax::{Fault, FaultResult};
@@ -28,6 +28,7 @@ use crate::vfs::mapping::PageRange;
 use crate::vfs::rwsem::{Exclusive, Shared};
 use crate::vfs::transfer::Transfer;
 use crate::vfs::INode;
+use core::sync::atomic::AtomicBool;
 use kernel::prelude::*;
 
 pub(super) use super::layout::set_size;
@@ -39,13 +40,16 @@ const FAULT_IN: u64 = 1 << 20;
 pub(crate) struct Data {
     /// Ranges that are getting their blocks.
     pub(super) in_flight: InFlight,
+    /// Blocks beyond the end wait to be given back: see [`defer`].
+    pub(super) pending: AtomicBool,
 }
 
 impl Data {
-    /// For an inode that nobody uses yet.
-    pub(crate) const fn new() -> Self {
+    /// For an inode that nobody uses yet. `pending`: a truncate of it is not finished.
+    pub(crate) const fn new(pending: bool) -> Self {
         Self {
             in_flight: InFlight::new(),
+            pending: AtomicBool::new(pending),
         }
     }
 }
@@ -79,13 +83,19 @@ impl FileData for Ochre {
 
     fn write(transfer: &mut Transfer<'_, Self>) -> Result<u64> {
         let inode = transfer.inode();
-        let lock = if transfer.is_nowait() {
+        let mut lock = if transfer.is_nowait() {
             Exclusive::try_lock(inode).ok_or(EAGAIN)?
         } else {
             Exclusive::lock(inode)
         };
-        if transfer.write_checks(&lock)? == 0 {
-            return Ok(0);
+        loop {
+            if transfer.write_checks(&lock)? == 0 {
+                return Ok(0);
+            }
+            let end = transfer.position().saturating_add(transfer.remaining());
+            if !defer::make_room(&mut lock, end, transfer.is_nowait())? {
+                break;
+            }
         }
         transfer.modified(&lock)?;
         let start = transfer.position();
@@ -131,6 +141,7 @@ fn copy(transfer: &mut Transfer<'_, Ochre>, lock: &Exclusive<'_, Ochre>) -> Resu
     let in_flight = &lock.inode().data().data.in_flight;
     in_flight.reset();
     let mut idle = 0;
+    let mut settled = false;
     loop {
         let pass = transfer.write::<WriteExtents>(lock);
         if let Some((error, _)) = in_flight.failure() {
@@ -140,6 +151,12 @@ fn copy(transfer: &mut Transfer<'_, Ochre>, lock: &Exclusive<'_, Ochre>) -> Resu
             return Ok(());
         }
         match pass.error {
+            // There may be blocks whose last holder has just let go.
+            Some(ENOSPC) if !settled && !transfer.is_nowait() => {
+                settled = true;
+                lock.inode().super_block().settle()?;
+                continue;
+            }
             Some(error) if error != EFAULT => return Err(error),
             _ => {}
         }

@@ -19,7 +19,8 @@
 //! whole; its dirty mark goes with it, so the bytes that stay are written back before.
 
 use super::dax::{device, BLOCK};
-use super::{engine, errno, inner, timestamp, Ochre};
+use super::options::Layout;
+use super::{defer, engine, errno, inner, timestamp, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::media::Media;
 use crate::platform::log;
@@ -29,7 +30,7 @@ use crate::vfs::INode;
 use kernel::prelude::*;
 
 /// How long one sleep for a busy page may be.
-const WAIT_MILLISECONDS: u32 = 50;
+pub(super) const WAIT_MILLISECONDS: u32 = 50;
 
 /// Clears `pages` of mappings, references and entries. Faults are locked out while the result
 /// lives. `EINTR`: a fatal signal came while a page was busy; nothing has changed.
@@ -85,7 +86,7 @@ pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
 }
 
 /// Rounds out to 2 MiB where an entry crosses an edge.
-fn widen(inode: &INode<Ochre>, pages: PageRange) -> PageRange {
+pub(super) fn widen(inode: &INode<Ochre>, pages: PageRange) -> PageRange {
     let mapping = inode.mapping();
     let mut wide = pages;
     if pages.first % PMD_PAGES != 0 && mapping.entry_pages(pages.first) > 1 {
@@ -98,7 +99,7 @@ fn widen(inode: &INode<Ochre>, pages: PageRange) -> PageRange {
 }
 
 /// Makes durable what was stored by mmap to the parts of `wide` that stay.
-fn keep_edges(inode: &INode<Ochre>, pages: PageRange, wide: PageRange) -> Result {
+pub(super) fn keep_edges(inode: &INode<Ochre>, pages: PageRange, wide: PageRange) -> Result {
     if wide == pages {
         return Ok(());
     }
@@ -121,15 +122,11 @@ pub(super) fn set_size(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
     if size > file.inode().size() {
         return grow(file, size);
     }
-    // Pages from the first that is beyond the end entirely.
-    let first = size.div_ceil(BLOCK);
-    let faults = break_layout(
-        file,
-        PageRange {
-            first,
-            end: u64::MAX,
-        },
-    )?;
+    let pages = beyond(size);
+    if defer::policy(file.inode().super_block()) == Layout::Defer && defer::truncate(file, size)? {
+        return Ok(());
+    }
+    let faults = break_layout(file, pages)?;
     let inode = file.inode();
     if size > inode.size() {
         // Another call made the file shorter still while we waited.
@@ -142,12 +139,22 @@ pub(super) fn set_size(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
     if result.is_ok() || inner(inode).attributes().size == size {
         file.set_size(size);
         faults.unmap_past(size);
+        defer::finished(inode);
     }
     result.map_err(errno)
 }
 
+/// Pages from the first that is beyond `size` entirely.
+pub(super) fn beyond(size: u64) -> PageRange {
+    PageRange {
+        first: size.div_ceil(BLOCK),
+        end: u64::MAX,
+    }
+}
+
 /// The new part is a hole; the engine zeroes the rest of the block that was the last.
-fn grow(file: &Exclusive<'_, Ochre>, size: u64) -> Result {
+fn grow(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
+    defer::make_room(file, size, false)?;
     let inode = file.inode();
     engine(inode)
         .truncate(inner(inode), size, &now(file))

@@ -26,6 +26,7 @@ use crate::{
         INode, SuperBlock,
     },
 };
+use core::sync::atomic::{AtomicU8, Ordering};
 use kernel::{prelude::*, seq_file::SeqFile, seq_print, sync::aref::ARef};
 
 /// `statfs` magic: "Ochr".
@@ -46,7 +47,7 @@ impl fs_context::Operations for Ochre {
 
     fn fill(
         mut new: New<'_, Self>,
-        _options: &options::Options,
+        options: &options::Options,
         log: &Log<'_>,
     ) -> Result<ARef<INode<Self>>> {
         let device = new.open_dax(log)?;
@@ -72,7 +73,12 @@ impl fs_context::Operations for Ochre {
             uuid: engine.uuid(),
         };
         let root = engine.root();
-        let sb = new.init(params, KBox::new(Mount { engine }, GFP_KERNEL)?)?;
+        let layout = options.layout.unwrap_or(options::Layout::DEFAULT);
+        let mount = Mount {
+            engine,
+            layout: AtomicU8::new(layout as u8),
+        };
+        let sb = new.init(params, KBox::new(mount, GFP_KERNEL)?)?;
         let root = iget(sb, root).inspect_err(|error| {
             log.error(format_args!("cannot read the root directory: {error:?}"));
         })?;
@@ -85,10 +91,13 @@ impl fs_context::Operations for Ochre {
 
     fn reconfigure(
         sb: &SuperBlock<Self>,
-        _options: &options::Options,
+        options: &options::Options,
         read_only: bool,
         log: &Log<'_>,
     ) -> Result {
+        if let Some(layout) = options.layout {
+            sb.data().layout.store(layout as u8, Ordering::Relaxed);
+        }
         if read_only == sb.is_read_only() {
             return Ok(());
         }
@@ -170,8 +179,12 @@ impl super_block::Operations for Ochre {
         })
     }
 
-    fn show_options(_sb: &SuperBlock<Self>, out: &SeqFile) {
-        seq_print!(out, ",dax=always");
+    fn show_options(sb: &SuperBlock<Self>, out: &SeqFile) {
+        seq_print!(
+            out,
+            ",dax=always,layout={}",
+            super::defer::policy(sb).name()
+        );
     }
 
     fn evict(inode: &INode<Self>) {

@@ -44,7 +44,7 @@ use core::{
     cell::UnsafeCell,
     marker::PhantomData,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
 };
 use kernel::{
     error::from_err_ptr,
@@ -90,7 +90,6 @@ pub(crate) enum Settled<'a> {
     /// This page is held.
     Held(BusyPage<'a>),
     /// Something is locked or frozen.
-    #[expect(dead_code, reason = "for truncates that leave held pages behind")]
     Later,
 }
 
@@ -128,7 +127,10 @@ struct State<T: FileSystem> {
     thread: AtomicPtr<c::task_struct>,
     /// [`Operations::work`] may have something to do.
     work: AtomicBool,
-    /// The mount is about to end, or the thread has ended.
+    /// How often the thread has looked at all that it has, and how often it is to.
+    passes: AtomicU64,
+    goal: AtomicU64,
+    /// The mount is about to end.
     ending: AtomicBool,
     drained: AtomicBool,
     sb: *mut c::super_block,
@@ -154,6 +156,8 @@ impl<T: FileSystem> Background<T> {
                 pass <- new_mutex!((), "ochre_background_pass"),
                 thread: AtomicPtr::new(ptr::null_mut()),
                 work: AtomicBool::new(true),
+                passes: AtomicU64::new(0),
+                goal: AtomicU64::new(0),
                 ending: AtomicBool::new(false),
                 drained: AtomicBool::new(false),
                 sb,
@@ -209,6 +213,21 @@ impl<T: FileSystem> Background<T> {
     pub(super) fn work(&self) {
         self.state.work.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// Waits until the thread has looked at all that it has, and has done all work. `EINTR`: a fatal
+    /// signal. The caller may hold whatever the thread only tries to lock.
+    pub(super) fn settle(&self) -> Result {
+        let passes = &self.state.passes;
+        // The pass under way may be past what the caller is after.
+        let goal = passes.load(Ordering::Acquire).saturating_add(2);
+        self.state.goal.fetch_max(goal, Ordering::AcqRel);
+        self.wake();
+        wait::wait_killable(passes, || {
+            passes.load(Ordering::Acquire) >= goal
+                && (!self.state.work.load(Ordering::Acquire)
+                    || self.state.ending.load(Ordering::Acquire))
+        })
     }
 
     /// Keeps the thread from working while the result lives; waits for what it is doing now.
@@ -271,6 +290,8 @@ impl<T: Complete> Background<T> {
                 state.work.store(true, Ordering::Release);
                 continue;
             }
+            state.passes.fetch_add(1, Ordering::AcqRel);
+            wait::wake(&state.passes);
             // Closed before `ending` was set: what was taken was all.
             if ending && list.is_empty() {
                 break;
@@ -315,6 +336,7 @@ impl<T: FileSystem> State<T> {
         // Runs with the task's state set: it may take spin locks, and must not sleep.
         let mut look = || {
             !self.queue.lock().first.is_null()
+                || self.passes.load(Ordering::Acquire) < self.goal.load(Ordering::Acquire)
                 || (!ending
                     && (self.work.load(Ordering::Acquire) || self.ending.load(Ordering::Acquire)))
         };

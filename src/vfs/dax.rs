@@ -51,6 +51,8 @@ pub(crate) enum Outcome {
     Done(FaultResult),
     /// The range is in flight: wait, and try again.
     InFlight,
+    /// There is no block left; if there never will be, return this.
+    NoSpace(FaultResult),
 }
 
 /// What came of a wait.
@@ -128,7 +130,8 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// Maps the page or pages, with the extents that `O` finds (or makes).
     ///
-    /// `EAGAIN` from [`Operations::begin`] comes back as [`Outcome::InFlight`].
+    /// `EAGAIN` from [`Operations::begin`] comes back as [`Outcome::InFlight`], `ENOSPC` as
+    /// [`Outcome::NoSpace`].
     pub(crate) fn resolve<O: Operations<T>>(&mut self, _lock: &InvalidateShared<'_, T>) -> Outcome {
         let mut error: c_int = 0;
         // SAFETY: `vmf` by the invariants; the lock keeps extents from going away; the table is
@@ -144,6 +147,9 @@ impl<'a, T: FileSystem> Fault<'a, T> {
         };
         if error == EAGAIN.to_errno() {
             return Outcome::InFlight;
+        }
+        if error == ENOSPC.to_errno() {
+            return Outcome::NoSpace(result);
         }
         Outcome::Done(result)
     }

@@ -349,6 +349,15 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
         }
     }
 
+    /// Unmaps everything past `size`, copies in private mappings included; entries stay, since some
+    /// of their pages are held. The inode's size is `size` already.
+    pub(crate) fn unmap_copies_past(&self, size: u64) {
+        let first = size.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE);
+        let first = i64::try_from(first).unwrap_or(i64::MAX);
+        // SAFETY: The mapping is live, and our lock keeps new mappings out. Length 0: to the end.
+        unsafe { c::unmap_mapping_range(self.mapping.as_ptr(), first, 0, 1) };
+    }
+
     /// Unmaps everything past `size`, copies in private mappings included.
     ///
     /// The entries there have been deleted, and the inode's size is `size` already, so that a

@@ -96,9 +96,15 @@ impl<T: FileSystem> SuperBlock<T> {
 
     /// [`background::Operations::settle`] is to look at the inode until it is done. False: the
     /// mount is about to end.
-    #[expect(dead_code, reason = "for truncates that leave held pages behind")]
     pub(crate) fn watch(&self, inode: &INode<T>) -> bool {
         self.background().watch(inode)
+    }
+
+    /// Waits until all that is done in the background and needs no waiting for strangers is done.
+    /// `EINTR`: a fatal signal. Of all locks, the caller may hold only what the thread does not
+    /// take, or only tries to.
+    pub(crate) fn settle(&self) -> Result {
+        self.background().settle()
     }
 
     /// [`background::Operations::work`] has something to do.

@@ -1,6 +1,6 @@
 # A truncate or punch that waits for a pinned page can be killed; the file is then unchanged.
 . "$(dirname "$0")/lib.sh"
-mount_fs
+mount_fs $DEV $MNT "$([ $FSTYPE != ochre ] || echo layout=wait)"
 python3 - <<'PY'
 from ochretest import *
 f = os.open(path("f"), os.O_RDWR | os.O_CREAT)

@@ -1,6 +1,6 @@
 # A page that a pipe holds (vmsplice) is not given back: truncate waits while the pipe has it, returns after, and the pipe's bytes are the old ones.
 . "$(dirname "$0")/lib.sh"
-mount_fs
+mount_fs $DEV $MNT "$([ $FSTYPE != ochre ] || echo layout=wait)"
 python3 - <<'PY'
 from ochretest import *
 f = os.open(path("f"), os.O_RDWR | os.O_CREAT)

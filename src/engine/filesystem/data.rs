@@ -230,8 +230,8 @@ impl<M: Media> Filesystem<M> {
             WriteKind::Convert => Purpose::Conversion,
             WriteKind::Fresh => Purpose::Data,
         };
-        if args.new_size.is_some() {
-            self.allow_growth(inode)?;
+        if let Some(size) = args.new_size {
+            self.allow_growth(inode, size)?;
         }
         let finish = |record: &mut InodeRecord| {
             if let Some(size) = args.new_size {
@@ -315,7 +315,7 @@ impl<M: Media> Filesystem<M> {
 
     /// Sets a larger size when the bytes went into blocks that are already written. Fences them first.
     pub fn set_size_only(&self, inode: &Inode, new_size: u64, times: &Times) -> Result<()> {
-        let done = self.allow_growth(inode).and_then(|()| {
+        let done = self.allow_growth(inode, new_size).and_then(|()| {
             self.change(inode, Purpose::Removal, |tx, record| {
                 tx.publishes_data();
                 grow(record, new_size)?;

@@ -86,8 +86,8 @@ impl<M: Media> Filesystem<M> {
             size: new_size.filter(|&size| size > old_size),
             times,
         };
-        if finish.size.is_some() {
-            self.allow_growth(inode)?;
+        if let Some(size) = finish.size {
+            self.allow_growth(inode, size)?;
             self.zero_tail(inode, old_size)?;
         }
         let mut plan = Plan {

@@ -14,7 +14,7 @@
 
 use crate::engine::alloc::policy::Purpose;
 use crate::engine::error::{Error, Result};
-use crate::engine::extent::edit;
+use crate::engine::extent::{self, edit};
 use crate::engine::filesystem::attributes::Times;
 use crate::engine::filesystem::data::{check_range, MappingState};
 use crate::engine::filesystem::Filesystem;
@@ -69,16 +69,17 @@ impl<M: Media> Filesystem<M> {
         Ok(())
     }
 
-    /// Before a file grows: blocks that an earlier truncate did not come to free are freed. `Again`: they may be in use still,
-    /// and somebody waits for them ([`Filesystem::truncate_size`]).
-    pub(super) fn allow_growth(&self, inode: &Inode) -> Result {
+    /// Before a file grows to `new_size`: blocks that an earlier truncate did not come to free are freed. `Again`: such blocks
+    /// lie in front of the new end, may be in use still, and somebody waits for them ([`Filesystem::truncate_size`]).
+    pub(super) fn allow_growth(&self, inode: &Inode, new_size: u64) -> Result {
         let core = inode.read();
         let (truncating, resumable) = (core.truncating, core.resumable);
         let from = FileBlock::after(core.record.size.get());
         drop(core);
         match (truncating, resumable) {
             (false, _) => Ok(()),
-            (true, false) => Err(Error::Again),
+            (true, false) if self.pending_before(inode, new_size)? => Err(Error::Again),
+            (true, false) => Ok(()),
             (true, true) => self.free_all_beyond(inode, from),
         }
     }
@@ -122,6 +123,8 @@ impl<M: Media> Filesystem<M> {
         let seq = self.commit(tx)?;
         edit.settle(seq);
         edit.core().truncating |= more;
+        // Blocks that are left on purpose are not for whoever comes by.
+        edit.core().resumable &= free;
         Ok(more || edit.core().truncating)
     }
 
@@ -149,6 +152,29 @@ impl<M: Media> Filesystem<M> {
             edit.core().resumable = false;
         }
         Ok(more)
+    }
+
+    /// A truncate has set its size and not given back all blocks yet.
+    pub fn is_truncating(&self, inode: &Inode) -> bool {
+        inode.read().truncating
+    }
+
+    /// Between the end of the file and byte `end` lie blocks that a truncate has not given back yet: a file that grew over
+    /// them would show their old bytes.
+    pub fn pending_before(&self, inode: &Inode, end: u64) -> Result<bool> {
+        let core = inode.read();
+        let (from, to) = (
+            FileBlock::after(core.record.size.get()),
+            FileBlock::after(end),
+        );
+        if !core.truncating || from >= to {
+            return Ok(false);
+        }
+        let blocks = to.0.saturating_sub(from.0);
+        let found = extent::find(self.volume(), &core.record, from, blocks);
+        drop(core);
+        let (found, _) = self.note(found)?;
+        Ok(found.state != MappingState::Hole || found.len < blocks)
     }
 
     /// Zeroes `[size, end of block)` durably if a written block is there.
