@@ -2,7 +2,7 @@
 
 //! A block, whatever it is: by where it lies, and by what it says of itself.
 
-use ochre::engine::format::ag::{BITMAP_BLOCK, CHUNK_MAP_BLOCK, METADATA_BLOCKS};
+use ochre::engine::directory::NameHash;
 use ochre::engine::format::inode::{InodeRecord, MAGIC as INODE_MAGIC};
 use ochre::engine::format::node::{
     DIRECTORY_INDEX_MAGIC, DIRECTORY_LEAF_MAGIC, EXTENT_INDEX_MAGIC, EXTENT_LEAF_MAGIC,
@@ -13,17 +13,19 @@ use serde_json::{json, Value};
 use uuid::Uuid;
 use zerocopy::FromBytes;
 
+use crate::place::Places;
 use crate::reader::{children, Bytes, Reader};
 
 /// One block.
 pub fn show(reader: &Reader<'_>, number: u64) -> Result<Value, String> {
     let block = Block(number);
     let bytes = reader.block(block)?;
+    let region = Places::new(reader)?.region(number);
     let mut value = json!({
         "structure": "block",
         "number": number,
         "address": format!("{:#x}", block.address()),
-        "region": region(reader, number),
+        "region": region,
     });
     if let Some((ag, relative)) = reader.info.geometry.locate(block) {
         let word = reader.word(reader.info.geometry.bitmap_word(ag, relative))?;
@@ -34,34 +36,6 @@ pub fn show(reader: &Reader<'_>, number: u64) -> Result<Value, String> {
         value["content"] = json!(dump(&bytes));
     }
     Ok(value)
-}
-
-fn region(reader: &Reader<'_>, number: u64) -> &'static str {
-    let geometry = &reader.info.geometry;
-    if number == 0 {
-        return "superblock";
-    }
-    if number == geometry.blocks - 1 {
-        return "copy of the superblock";
-    }
-    if number == geometry.journal.0 {
-        return "journal header";
-    }
-    if number < geometry.orphans.0 {
-        return "journal";
-    }
-    if number < geometry.ag_start.0 {
-        return "orphan table";
-    }
-    match geometry.locate(Block(number)) {
-        None => "unused end",
-        Some((_, 0)) => "group header",
-        Some((_, relative)) if relative < BITMAP_BLOCK + 8 => "block bitmap",
-        Some((_, relative)) if relative < CHUNK_MAP_BLOCK => "reserved for the group",
-        Some((_, relative)) if relative < CHUNK_MAP_BLOCK + 256 => "inode chunk map",
-        Some((_, relative)) if relative < METADATA_BLOCKS => "reserved for the group",
-        Some(_) => "data",
-    }
 }
 
 /// Adds what the block says of itself, if it looks like metadata.
@@ -80,6 +54,7 @@ fn describe(reader: &Reader<'_>, block: Block, bytes: &Bytes, value: &mut Value)
     };
     value["content_kind"] = json!(content);
     value["checksum_right"] = json!(right);
+    value["wrong"] = json!(reader.faults(block, bytes, None, None));
     value["own_number_right"] = json!(header.block.get() == block.0);
     value["uuid"] = json!(Uuid::from_bytes(header.uuid).to_string());
     value["owner"] = json!(header.owner.get());
@@ -97,7 +72,9 @@ fn describe(reader: &Reader<'_>, block: Block, bytes: &Bytes, value: &mut Value)
             value["extents"] = crate::inode::extents(bytes[64..].chunks_exact(16).take(count));
         }
         DIRECTORY_LEAF_MAGIC => {
-            let rows = crate::names::entries(block, bytes).into_iter();
+            let rows =
+                crate::names::entries(block, bytes, Some(&NameHash::new(reader.info.hash_key)))
+                    .into_iter();
             value["entries"] = Value::Array(rows.map(|(_, row)| row).collect());
         }
         _ => {

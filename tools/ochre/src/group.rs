@@ -2,9 +2,11 @@
 
 //! An allocation group.
 
+use ochre::engine::alloc::ag::read_header;
 use ochre::engine::checksum::Domain;
-use ochre::engine::format::ag::{AgHeader, CHECKED, MAGIC, MAX_CHUNKS};
+use ochre::engine::format::ag::{AgHeader, CHECKED, MAGIC, MAX_CHUNKS, UNCOUNTED};
 use ochre::engine::types::SLOT_BLOCKS;
+use ochre_tools::image::Borrowed;
 use serde_json::{json, Value};
 use zerocopy::FromBytes;
 
@@ -64,6 +66,28 @@ pub fn show(reader: &Reader<'_>, ag: u32) -> Result<Value, String> {
             "check_right": entry.check.get() == reader.keys.chunk(ag, chunk, start),
         }));
     }
+    let mut wrong = Vec::new();
+    if let Err(error) = read_header(&Borrowed(reader.image), &reader.info, &reader.keys, ag) {
+        wrong.push(error.to_string());
+    }
+    let used: u64 = chunks
+        .iter()
+        .filter_map(|chunk| chunk["used"].as_u64())
+        .sum();
+    let unknown = header.free_blocks.get() == UNCOUNTED;
+    if reader.info.clean && (header.free_blocks.get() != free || header.used_inodes.get() != used) {
+        wrong.push(
+            "the counts of free blocks and used inodes are not what bitmap and masks say"
+                .to_owned(),
+        );
+    }
+    for chunk in chunks.iter().filter(|chunk| chunk["check_right"] == false) {
+        wrong.push(format!(
+            "chunk {}: the check value is wrong",
+            chunk["chunk"]
+        ));
+    }
+    let noted = |count: u64| if unknown { Value::Null } else { json!(count) };
     Ok(json!({
         "structure": "allocation group",
         "number": ag,
@@ -71,12 +95,14 @@ pub fn show(reader: &Reader<'_>, ag: u32) -> Result<Value, String> {
         "checksum_right": right,
         "first_block": base.0,
         "blocks": header.blocks.get(),
-        "free_blocks_noted": header.free_blocks.get(),
+        "free_blocks_noted": noted(header.free_blocks.get()),
         "free_blocks_counted": free,
         "free_runs": runs,
         "longest_free_run": longest,
         "free_2m_slots": whole_slots,
-        "used_inodes_noted": header.used_inodes.get(),
+        "used_inodes_noted": noted(header.used_inodes.get()),
+        "used_inodes_counted": used,
+        "wrong": wrong,
         "chunks": chunks,
     }))
 }

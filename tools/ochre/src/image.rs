@@ -13,8 +13,7 @@
 //!
 //! The source is never written to. The copy is made beside its name and takes it when it is whole.
 
-mod chunks;
-mod directory;
+pub mod directory;
 mod recording;
 mod scramble;
 mod scrambler;
@@ -40,9 +39,9 @@ use ochre_tools::units::show_size;
 use rustix::fs::{major, minor};
 use std::os::unix::fs::MetadataExt;
 
-use chunks::Chunks;
 use recording::Recording;
 
+use crate::chunks::Chunks;
 use crate::reader::{Bytes, Reader};
 
 /// What the command line asks for.

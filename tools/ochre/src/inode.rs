@@ -4,15 +4,16 @@
 
 use ochre::engine::format::extent::{DiskExtent, Extent};
 use ochre::engine::format::inode::{
-    InodeRecord, MAGIC, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK,
+    InodeRecord, MAGIC, ROOT_DIRECTORY, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK,
     ROOT_SYMLINK_BLOCKS,
 };
-use ochre::engine::types::{Block, FileKind, Ino};
-use ochre::engine::verify::inode_sum;
+use ochre::engine::format::node::{EXTENT_INDEX_MAGIC, EXTENT_LEAF_MAGIC, SYMLINK_MAGIC};
+use ochre::engine::types::{Block, FileKind, Ino, Run};
+use ochre::engine::verify::{self, inode_sum};
 use serde_json::{json, Value};
 use zerocopy::FromBytes;
 
-use crate::reader::{leaves, root_of, Reader};
+use crate::reader::{count, magic, nodes, root_of, Reader};
 
 /// The word for a kind.
 pub fn kind(kind: Option<FileKind>) -> &'static str {
@@ -37,7 +38,109 @@ pub fn time(nanoseconds: i64) -> String {
 /// One inode.
 pub fn show(reader: &Reader<'_>, number: u64) -> Result<Value, String> {
     let (address, record, used) = reader.inode(Ino(number))?;
-    Ok(fields(reader, &record, address, used))
+    let mut value = fields(reader, &record, address, used);
+    let mut wrong = Vec::new();
+    if used {
+        if let Err(error) = verify::inode(
+            &reader.keys,
+            &reader.info.geometry,
+            &record,
+            Ino(number),
+            address,
+        ) {
+            wrong.push(error.to_string());
+        }
+        hanging(reader, &record, &mut wrong);
+    } else {
+        wrong.push("the inode is not in use: what is shown means nothing".to_owned());
+    }
+    value["wrong"] = json!(wrong);
+    Ok(value)
+}
+
+/// Says what is wrong with the trees, extents and targets of a record.
+fn hanging(reader: &Reader<'_>, record: &InodeRecord, wrong: &mut Vec<String>) {
+    let mut blocks = 0;
+    let mut end = 0;
+    let mut check = |bytes: &[u8], count: usize, wrong: &mut Vec<String>| {
+        for disk in bytes.chunks_exact(16).take(count) {
+            let Ok(disk) = DiskExtent::read_from_bytes(disk) else {
+                continue;
+            };
+            let extent = Extent::from_disk(&disk);
+            let at = extent.file_block.0;
+            blocks += extent.len;
+            if at < end || extent.len == 0 {
+                wrong.push(format!(
+                    "the extent at {at} is out of order, empty, or overlaps the one before"
+                ));
+            }
+            end = at.saturating_add(extent.len);
+            let run = Run {
+                start: extent.block,
+                len: extent.len,
+            };
+            if reader.info.geometry.locate_run(run).is_none() {
+                wrong.push(format!(
+                    "the extent at {at} has blocks from {} on, where no data can be",
+                    extent.block
+                ));
+            }
+        }
+    };
+    match record.root {
+        ROOT_INLINE_EXTENTS => check(&record.inline, usize::from(record.count), wrong),
+        ROOT_EXTENT_TREE => {
+            let mut found = 0;
+            for (block, bytes) in nodes(reader, record) {
+                found += 1;
+                match magic(&bytes) {
+                    EXTENT_LEAF_MAGIC => {
+                        wrong.extend(reader.faults(block, &bytes, Some(record), Some(0)));
+                        check(&bytes[64..], count(&bytes), wrong);
+                    }
+                    EXTENT_INDEX_MAGIC => {
+                        wrong.extend(reader.faults(block, &bytes, Some(record), None));
+                    }
+                    _ => wrong.push(format!(
+                        "block {block}: it is no block of a tree of extents"
+                    )),
+                }
+            }
+            blocks += found;
+        }
+        ROOT_SYMLINK_BLOCKS => {
+            for block in symlink_blocks(record) {
+                blocks += 1;
+                match reader.block(block) {
+                    Ok(bytes) if magic(&bytes) == SYMLINK_MAGIC => {
+                        wrong.extend(reader.faults(block, &bytes, Some(record), Some(0)));
+                    }
+                    Ok(_) => wrong.push(format!("block {block}: it is no target of a link")),
+                    Err(error) => wrong.push(error),
+                }
+            }
+        }
+        // `inspect dir` counts these.
+        ROOT_DIRECTORY => return,
+        _ => {}
+    }
+    if record.blocks.get() != blocks {
+        wrong.push(format!(
+            "it counts {} blocks, {blocks} were found",
+            record.blocks.get()
+        ));
+    }
+}
+
+/// The blocks of a long target.
+fn symlink_blocks(record: &InodeRecord) -> Vec<Block> {
+    let words = record.inline.chunks_exact(8).take(2);
+    let words = words.filter_map(|word| word.first_chunk::<8>());
+    words
+        .map(|word| Block(u64::from_le_bytes(*word)))
+        .filter(|block| *block != Block::NONE)
+        .collect()
 }
 
 /// The fields of a record, with what hangs on it.
@@ -77,11 +180,15 @@ pub fn fields(reader: &Reader<'_>, record: &InodeRecord, address: u64, used: boo
         }
         ROOT_EXTENT_TREE => {
             value["tree"] = json!(root_of(record).0);
-            let leaves = leaves(reader, record);
-            value["extents"] = extents(leaves.iter().flat_map(|(_, bytes)| {
-                let count = usize::from(u16::from_le_bytes([bytes[6], bytes[7]]));
-                bytes[64..].chunks_exact(16).take(count)
-            }));
+            let nodes = nodes(reader, record);
+            let leaves = nodes
+                .iter()
+                .filter(|(_, bytes)| magic(bytes) == EXTENT_LEAF_MAGIC);
+            value["tree_blocks"] =
+                json!(nodes.iter().map(|(block, _)| block.0).collect::<Vec<_>>());
+            value["extents"] = extents(
+                leaves.flat_map(|(_, bytes)| bytes[64..].chunks_exact(16).take(count(bytes))),
+            );
         }
         ROOT_INLINE_SYMLINK => {
             let size = usize::try_from(record.size.get()).unwrap_or(0);
@@ -90,18 +197,15 @@ pub fn fields(reader: &Reader<'_>, record: &InodeRecord, address: u64, used: boo
         }
         ROOT_SYMLINK_BLOCKS => {
             let mut target = Vec::new();
-            for word in record.inline.chunks_exact(8).take(2) {
-                let block = word
-                    .first_chunk::<8>()
-                    .map_or(0, |word| u64::from_le_bytes(*word));
-                let Ok(bytes) = reader.block(Block(block)) else {
-                    continue;
-                };
-                if block != 0 {
-                    let count = usize::from(u16::from_le_bytes([bytes[6], bytes[7]]));
-                    target.extend_from_slice(&bytes[64..64 + count.min(4032)]);
+            for block in symlink_blocks(record) {
+                if let Ok(bytes) = reader.block(block) {
+                    target.extend_from_slice(&bytes[64..64 + count(&bytes).min(4032)]);
                 }
             }
+            value["target_blocks"] = json!(symlink_blocks(record)
+                .iter()
+                .map(|block| block.0)
+                .collect::<Vec<_>>());
             value["target"] = json!(String::from_utf8_lossy(&target));
         }
         _ => value["tree"] = json!(root_of(record).0),

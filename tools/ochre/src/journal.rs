@@ -6,17 +6,22 @@ use ochre::engine::format::journal::{
     CheckpointSlot, Head, BITS_CLEAR, BITS_SET, CHECKPOINT_OFFSETS, INODE_CLEAR, INODE_SET, WRITE,
     ZERO,
 };
-use ochre::engine::recovery;
+use ochre::engine::{journal, recovery};
 use ochre_tools::image::Borrowed;
 use serde_json::{json, Value};
 use zerocopy::FromBytes;
 
+use crate::place::Places;
 use crate::reader::Reader;
 
-/// Checkpoint slots and all valid records, oldest first.
-pub fn show(reader: &Reader<'_>) -> Result<Value, String> {
+/// Checkpoint slots and all valid records, oldest first; `whole`: with all that they write, for programs.
+pub fn show(reader: &Reader<'_>, whole: bool) -> Result<Value, String> {
     let geometry = &reader.info.geometry;
     let mut slots = Vec::new();
+    let mut wrong = Vec::new();
+    if let Err(error) = journal::check_header(&Borrowed(reader.image), &reader.info, &reader.keys) {
+        wrong.push(error.to_string());
+    }
     let mut checkpoint = 0;
     for (slot, offset) in CHECKPOINT_OFFSETS.into_iter().enumerate() {
         let mut bytes = [0; 16];
@@ -31,10 +36,13 @@ pub fn show(reader: &Reader<'_>) -> Result<Value, String> {
         let right = read.checksum.get() == reader.keys.checkpoint(slot, seq);
         if right {
             checkpoint = checkpoint.max(seq);
+        } else {
+            wrong.push(format!("checkpoint slot {slot}: the checksum is wrong"));
         }
         slots.push(json!({ "slot": slot, "number": seq, "checksum_right": right }));
     }
 
+    let places = Places::new(reader)?;
     let mut records = Vec::new();
     let walked = (|| {
         let mut buffer = recovery::record_buffer()?;
@@ -45,7 +53,12 @@ pub fn show(reader: &Reader<'_>) -> Result<Value, String> {
                 segment,
                 &mut buffer,
                 |found, words| {
-                    records.push((found.seq, found.address, found.words, entries(words)));
+                    records.push((
+                        found.seq,
+                        found.address,
+                        found.words,
+                        entries(&places, words, whole),
+                    ));
                     Ok(())
                 },
             )
@@ -76,34 +89,63 @@ pub fn show(reader: &Reader<'_>) -> Result<Value, String> {
         "checkpoint": checkpoint,
         "checkpoint_slots": slots,
         "to_replay": to_replay,
+        "wrong": wrong,
         "records": records,
     }))
 }
 
-/// What a record changes, in one line.
-fn entries(words: &[u64]) -> String {
-    let mut text: Vec<String> = Vec::new();
+/// What a record changes, entry by entry.
+fn entries(places: &Places<'_>, words: &[u64], whole: bool) -> Value {
+    let mut rows = Vec::new();
     let mut at = 0;
     while let Some(&word) = words.get(at) {
         let head = Head::unpack(word);
-        let address = head.address;
-        text.push(match head.kind {
-            WRITE => format!("write {:#x}+{}", address, head.length * 8),
-            ZERO => format!("zero {:#x}+{}", address, head.length * 8),
-            BITS_SET | BITS_CLEAR => {
-                let count = words.get(at + 1).copied().unwrap_or(0);
-                let verb = if head.kind == BITS_SET {
-                    "set"
-                } else {
-                    "clear"
-                };
-                format!("{verb} {count} bits at {address:#x}.{}", head.length)
-            }
-            INODE_SET => format!("use inode bit {address:#x}.{}", head.length),
-            INODE_CLEAR => format!("free inode bit {address:#x}.{}", head.length),
-            other => format!("unknown {other}"),
-        });
+        let len = head.length as u64 * 8;
+        let content = words.get(at + 1..).unwrap_or_default();
         at += 1 + head.content_words();
+        // The last line of a record is filled up with zeros.
+        if head.kind == 0 {
+            continue;
+        }
+        let count = content.first().copied().unwrap_or(0);
+        let (blocks, metadata) = (count & !(1 << 63), count >> 63 != 0);
+        let of_blocks = |what: &str| match (places.bits(head.address, head.length), blocks) {
+            (Some(first), 1) => format!("{what} {first}"),
+            (Some(first), blocks) => format!("{what} {first}, {blocks} of them"),
+            (None, blocks) => format!("{blocks} bits at {:#x}, which is no bitmap", head.address),
+        };
+        let of_inode = || match places.inode_bit(head.address, head.length) {
+            Some(ino) => format!("inode {ino}"),
+            None => format!("a bit at {:#x}, which is no chunk map", head.address),
+        };
+        let (does, what) = match head.kind {
+            WRITE => ("write", places.bytes(head.address, len)),
+            ZERO => ("zero", places.bytes(head.address, len)),
+            BITS_SET => ("allocate", of_blocks("block")),
+            BITS_CLEAR if metadata => ("free", of_blocks("metadata block")),
+            BITS_CLEAR => ("free", of_blocks("block")),
+            INODE_SET => ("use", of_inode()),
+            INODE_CLEAR => ("give up", of_inode()),
+            other => ("unknown", format!("kind {other}")),
+        };
+        let written = match head.kind {
+            WRITE => content.get(..head.length).unwrap_or_default(),
+            _ => &[],
+        };
+        let shown = if whole { written.len() } else { 4 };
+        let hex: Vec<String> = written
+            .iter()
+            .take(shown)
+            .flat_map(|word| word.to_le_bytes())
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        rows.push(json!({
+            "does": does,
+            "what": what,
+            "address": format!("{:#x}", head.address),
+            "bytes": match head.kind { WRITE | ZERO => json!(len), _ => Value::Null },
+            "content": match head.kind { WRITE => json!(hex.concat() + if written.len() > shown { "…" } else { "" }), _ => Value::Null },
+        }));
     }
-    text.join(", ")
+    Value::Array(rows)
 }

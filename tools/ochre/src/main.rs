@@ -3,14 +3,19 @@
 //! `ochre`: looks into Ochre filesystems.
 //!
 //! `ochre inspect` shows any structure of an image, for people and as JSON. It believes nothing: a
-//! damaged structure is shown as it is, with what is wrong about it.
+//! damaged structure is shown as it is, with what is wrong about it. `ochre owner` leads from a block to files and names,
+//! `ochre image` copies the metadata alone.
 
 mod block;
+mod chunks;
 mod group;
 mod image;
 mod inode;
 mod journal;
 mod names;
+mod orphans;
+mod owner;
+mod place;
 mod print;
 mod reader;
 mod superblock;
@@ -19,8 +24,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ochre::engine::filesystem::{Filesystem, MountOptions};
+use ochre::engine::media::Media;
 use ochre_tools::device::{self, Access};
-use ochre_tools::image::Image;
+use ochre_tools::image::{Borrowed, Image};
+use ochre_tools::overlay::Overlay;
 
 use reader::Reader;
 
@@ -52,6 +60,24 @@ enum Command {
         /// What to show; the superblock if not given
         #[command(subcommand)]
         what: Option<What>,
+
+        /// Print JSON
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Find out which files a block belongs to, or the names of an inode
+    #[command(
+        after_help = "A bad address that the kernel reports is a byte of the device: its block is the address / 4096.\n\n\
+        Examples:\n  ochre owner /dev/pmem0 block 70000\n  ochre owner test.img inode 131 --json"
+    )]
+    Owner {
+        /// Block device or image file
+        #[arg(value_name = "IMAGE")]
+        image: PathBuf,
+
+        /// What to look for
+        #[command(subcommand)]
+        whose: Whose,
 
         /// Print JSON
         #[arg(long, global = true)]
@@ -109,8 +135,24 @@ enum What {
         /// Its number, in units of 4 KiB
         number: u64,
     },
-    /// The journal: checkpoints and records
+    /// The journal: checkpoints, and records entry by entry
     Journal,
+    /// The orphan table: inodes to be freed or cut to their size
+    Orphans,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Whose {
+    /// A block of the device: which files hold it, where in them, and by which names
+    Block {
+        /// Its number, in units of 4 KiB
+        number: u64,
+    },
+    /// An inode: its names
+    Inode {
+        /// Its number
+        number: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -127,6 +169,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Inspect { image, what, json } => inspect(&image, what, json),
+        Command::Owner { image, whose, json } => owner(&image, whose, json),
         Command::Image {
             source,
             copy,
@@ -169,8 +212,30 @@ fn inspect(path: &std::path::Path, what: Option<What>, json: bool) -> Result<(),
             What::Inode { number } => inode::show(&reader, number)?,
             What::Dir { number } => names::show(&reader, number)?,
             What::Block { number } => block::show(&reader, number)?,
-            What::Journal => journal::show(&reader)?,
+            What::Journal => journal::show(&reader, json)?,
+            What::Orphans => orphans::show(&reader)?,
         }
+    };
+    print::print(&value, json)
+}
+
+fn owner(path: &std::path::Path, whose: Whose, json: bool) -> Result<(), String> {
+    ochre::platform::log::set_quiet(true);
+    let device = device::open(path, Access::Inspect, None).map_err(|error| error.to_string())?;
+    let name = device.path.display().to_string();
+    let image = Image::new(device, 0);
+    // Repeats the journal of what was not unmounted, in memory; what cannot be replayed is looked at as it is.
+    let overlay = Overlay::new(Borrowed(&image));
+    let clean = Reader::new(&image, &name)?.info.clean;
+    let replayed = !clean
+        && Filesystem::mount(Borrowed(&overlay), &MountOptions { read_only: false })
+            .and_then(|filesystem| filesystem.unmount())
+            .is_ok();
+    let media: &dyn Media = if replayed { &overlay } else { &image };
+    let reader = Reader::new(media, &name)?;
+    let value = match whose {
+        Whose::Block { number } => owner::of_block(&reader, number)?,
+        Whose::Inode { number } => owner::of_inode(&reader, number)?,
     };
     print::print(&value, json)
 }

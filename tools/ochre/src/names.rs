@@ -2,20 +2,20 @@
 
 //! The names in a directory.
 
-use ochre::engine::format::directory::{
-    EntryHeader, BITMAP_OFFSET, ENTRY_HEADER, OFFSETS_OFFSET, SLOTS,
-};
+use ochre::engine::directory::{check_name, hash_of, NameHash};
 use ochre::engine::format::inode::ROOT_DIRECTORY;
+use ochre::engine::format::node::{DIRECTORY_INDEX_MAGIC, DIRECTORY_LEAF_MAGIC};
 use ochre::engine::types::{Block, FileKind, Ino};
+use ochre::engine::verify;
 use serde_json::{json, Value};
-use zerocopy::FromBytes;
 
+use crate::image::directory;
 use crate::inode::kind;
-use crate::reader::{leaves, Bytes, Reader};
+use crate::reader::{magic, nodes, Bytes, Reader};
 
 /// All names of a directory, in the order of their keys.
 pub fn show(reader: &Reader<'_>, number: u64) -> Result<Value, String> {
-    let (_, record, used) = reader.inode(Ino(number))?;
+    let (address, record, used) = reader.inode(Ino(number))?;
     if !used {
         return Err(format!("inode {number} is not in use"));
     }
@@ -23,8 +23,36 @@ pub fn show(reader: &Reader<'_>, number: u64) -> Result<Value, String> {
         return Err(format!("inode {number} is no directory"));
     }
     let mut rows = Vec::new();
-    for (block, bytes) in leaves(reader, &record) {
-        rows.extend(entries(block, &bytes));
+    let mut wrong = Vec::new();
+    if let Err(error) = verify::inode(
+        &reader.keys,
+        &reader.info.geometry,
+        &record,
+        Ino(number),
+        address,
+    ) {
+        wrong.push(error.to_string());
+    }
+    let hash = NameHash::new(reader.info.hash_key);
+    let mut blocks = 0u64;
+    for (block, bytes) in nodes(reader, &record) {
+        blocks += 1;
+        match magic(&bytes) {
+            DIRECTORY_LEAF_MAGIC => {
+                wrong.extend(reader.faults(block, &bytes, Some(&record), Some(0)));
+                rows.extend(entries(block, &bytes, Some(&hash)));
+            }
+            DIRECTORY_INDEX_MAGIC => {
+                wrong.extend(reader.faults(block, &bytes, Some(&record), None));
+            }
+            _ => wrong.push(format!("block {block}: it is no block of a directory")),
+        }
+    }
+    if record.blocks.get() != blocks {
+        wrong.push(format!(
+            "the inode counts {} blocks, {blocks} were found",
+            record.blocks.get()
+        ));
     }
     rows.sort_by_key(|(key, _)| *key);
     Ok(json!({
@@ -32,39 +60,57 @@ pub fn show(reader: &Reader<'_>, number: u64) -> Result<Value, String> {
         "inode": number,
         "parent": record.parent.get(),
         "height": record.height,
+        "blocks": blocks,
+        "wrong": wrong,
         "entries": rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(),
     }))
 }
 
-/// The entries of one leaf with their keys.
-pub fn entries(block: Block, bytes: &Bytes) -> Vec<(u64, Value)> {
-    let at = usize::try_from(BITMAP_OFFSET).unwrap_or(0);
-    let bitmap = bytes[at..]
-        .first_chunk::<16>()
-        .map_or(0, |bits| u128::from_le_bytes(*bits));
-    let mut rows = Vec::new();
-    for slot in (0..SLOTS).filter(|slot| bitmap >> slot & 1 != 0) {
-        let at = usize::try_from(OFFSETS_OFFSET).unwrap_or(0) + slot * 2;
-        let offset = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-        let Some(Ok((header, _))) = bytes.get(offset..).map(EntryHeader::read_from_prefix) else {
-            continue;
-        };
-        let start = offset + usize::try_from(ENTRY_HEADER).unwrap_or(0);
-        let name = bytes
-            .get(start..start + usize::from(header.name_len))
-            .unwrap_or_default();
-        let key = header.key.get();
-        rows.push((
-            key,
-            json!({
-                "inode": header.ino.get(),
-                "kind": kind(FileKind::from_disk(header.kind)),
+/// The entries of one leaf with their keys, and what is wrong with them as far as one can tell.
+pub fn entries(block: Block, bytes: &Bytes, hash: Option<&NameHash>) -> Vec<(u64, Value)> {
+    let mut rows: Vec<(u64, Value)> = directory::entries(bytes)
+        .into_iter()
+        .map(|entry| {
+            let key = entry.key;
+            let of_name = hash.map(|hash| hash.of(&entry.name));
+            let wrong = if check_name(&entry.name).is_err() {
+                Some("no name can be this")
+            } else if of_name.is_some_and(|hash| hash != hash_of(key)) {
+                Some("the key is not the name's hash")
+            } else if u64::from(entry.fingerprint) != hash_of(key) & 0xff {
+                Some("the fingerprint is not the hash's")
+            } else {
+                None
+            };
+            let name = String::from_utf8_lossy(&entry.name);
+            let row = json!({
+                "inode": entry.ino,
+                "kind": kind(FileKind::from_disk(entry.kind)),
                 "key": format!("{key:#018x}"),
                 "block": block.0,
-                "slot": slot,
-                "name": String::from_utf8_lossy(name).escape_debug().to_string(),
-            }),
-        ));
+                "slot": entry.slot,
+                "wrong": wrong,
+                "name": name.escape_debug().to_string(),
+            });
+            (key, row)
+        })
+        .collect();
+    let placed: Vec<u64> = rows
+        .iter()
+        .filter_map(|(_, row)| row["slot"].as_u64())
+        .collect();
+    let used = directory::bitmap(bytes);
+    for slot in (0..128u64).filter(|slot| used >> slot & 1 != 0 && !placed.contains(slot)) {
+        let row = json!({
+            "inode": null,
+            "kind": "unknown",
+            "key": null,
+            "block": block.0,
+            "slot": slot,
+            "wrong": "its place is outside of the heap",
+            "name": null,
+        });
+        rows.push((u64::MAX, row));
     }
     rows
 }

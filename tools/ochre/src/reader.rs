@@ -59,6 +59,51 @@ impl<'a> Reader<'a> {
         Some((header, right))
     }
 
+    /// What is wrong with a metadata block: with what it says of itself, given who leads to it and what should be there.
+    pub fn faults(
+        &self,
+        block: Block,
+        bytes: &Bytes,
+        owner: Option<&InodeRecord>,
+        level: Option<u16>,
+    ) -> Vec<String> {
+        let Some((header, right)) = self.header(bytes) else {
+            return Vec::new();
+        };
+        let mut wrong = Vec::new();
+        let mut note = |is: bool, what: String| {
+            if is {
+                wrong.push(format!("block {block}: {what}"));
+            }
+        };
+        note(!right, "the checksum is wrong".to_owned());
+        note(
+            header.block.get() != block.0,
+            format!("it says that it is block {}", header.block.get()),
+        );
+        note(
+            header.uuid != self.info.uuid,
+            "it belongs to another filesystem".to_owned(),
+        );
+        if let Some(owner) = owner {
+            note(
+                header.owner.get() != owner.ino.get(),
+                format!("it says that it belongs to inode {}", header.owner.get()),
+            );
+            note(
+                header.generation.get() != owner.generation.get(),
+                "it belongs to an earlier use of the inode's number".to_owned(),
+            );
+        }
+        if let Some(level) = level {
+            note(
+                header.level.get() != level,
+                format!("its level is {}, not {level}", header.level.get()),
+            );
+        }
+        wrong
+    }
+
     /// Entry of the chunk map for an inode, if there is one.
     pub fn chunk(&self, ag: u32, chunk: u32) -> Result<Option<ChunkEntry>, String> {
         let geometry = &self.info.geometry;
@@ -99,9 +144,19 @@ pub fn root_of(record: &InodeRecord) -> Block {
     )
 }
 
-/// The leaves of a tree, in order; index nodes are followed if they look like some. Damage ends a
-/// branch, and `seen` bounds the walk.
-pub fn leaves(reader: &Reader<'_>, record: &InodeRecord) -> Vec<(Block, Box<Bytes>)> {
+/// The magic number of a block.
+pub fn magic(bytes: &Bytes) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// The count in the header of a block.
+pub fn count(bytes: &Bytes) -> usize {
+    usize::from(u16::from_le_bytes([bytes[6], bytes[7]]))
+}
+
+/// The blocks of a tree, parents before children, from low keys to high ones; index nodes are followed if they look like some.
+/// Damage ends a branch, and `seen` bounds the walk.
+pub fn nodes(reader: &Reader<'_>, record: &InodeRecord) -> Vec<(Block, Box<Bytes>)> {
     let mut found = Vec::new();
     let mut seen = std::collections::HashSet::new();
     let mut pending = vec![(root_of(record), record.height)];
@@ -112,13 +167,12 @@ pub fn leaves(reader: &Reader<'_>, record: &InodeRecord) -> Vec<(Block, Box<Byte
         let Ok(bytes) = reader.block(block) else {
             continue;
         };
-        if height == 1 {
-            found.push((block, bytes));
-            continue;
+        if height > 1 {
+            for child in children(&bytes).into_iter().rev() {
+                pending.push((child.1, height - 1));
+            }
         }
-        for child in children(&bytes).into_iter().rev() {
-            pending.push((child.1, height - 1));
-        }
+        found.push((block, bytes));
     }
     found
 }

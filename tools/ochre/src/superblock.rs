@@ -45,6 +45,20 @@ pub fn show(image: &Image, name: &str) -> Result<Value, String> {
         other => other,
     });
     value["copy_block"] = json!(last);
+    let mut wrong = Vec::new();
+    if value["primary"] != "right" {
+        wrong.push(format!(
+            "the superblock: {}",
+            value["primary"].as_str().unwrap_or_default()
+        ));
+    }
+    if value["copy"] != "same" {
+        wrong.push(format!(
+            "its copy: {}",
+            value["copy"].as_str().unwrap_or_default()
+        ));
+    }
+    value["wrong"] = json!(wrong);
     Ok(value)
 }
 

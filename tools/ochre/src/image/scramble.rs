@@ -23,13 +23,13 @@ use ochre::engine::types::{Block, Ino};
 use ochre::engine::verify::inode_sum;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::chunks::Chunks;
 use super::directory::{entries, in_place, leaf, spread, Hashes};
 use super::recording::Recording;
 use super::scrambler::Scrambler;
 use super::tree::Tree;
 use super::Sink;
-use crate::reader::{Bytes, Reader};
+use crate::chunks::Chunks;
+use crate::reader::{count, magic, Bytes, Reader};
 
 const ALL: (u64, u64) = (0, u64::MAX);
 
@@ -333,14 +333,6 @@ impl Copier<'_, '_> {
         new[8..16].copy_from_slice(&sum.to_le_bytes());
         new
     }
-}
-
-fn magic(bytes: &Bytes) -> u32 {
-    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-}
-
-fn count(bytes: &Bytes) -> usize {
-    usize::from(u16::from_le_bytes([bytes[6], bytes[7]]))
 }
 
 /// A block of entries of 16 bytes, without what lies behind the last.
