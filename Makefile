@@ -20,9 +20,9 @@ demo: tools ## the main job on real programs, in a virtual machine, told step by
 test: ## all tests; ends with a line "N passed, N failed"
 	@scripts/test
 
-crash: ## cuts the power of a simulated machine everywhere; BUDGET=10m|1h|<images> SEED= ON=full,groups REPLAY=<token>
+crash: ## cuts the power of a simulated machine everywhere; BUDGET=10m|1h|<images> SEED= QUICK=1 ON=full,groups REPLAY=<token>
 	@cd tools && cargo run --quiet --release -p ochre-crash -- $(if $(REPLAY),--replay '$(REPLAY)') \
-		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON))
+		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON)) $(if $(QUICK),--quick)
 
 shell: tools ## an interactive machine with a filesystem mounted
 	@MODULE=$$(scripts/build-module) && TIMEOUT=$${TIMEOUT:-86400} MODULE=$$MODULE qemu/run --shell

@@ -41,6 +41,12 @@ pub enum Mutant {
     NoApplyWriteBack,
     /// The record's last line is not part of the checksum.
     ShortChecksum,
+    /// An asynchronous device is not flushed between record and apply.
+    NoDeviceFlush,
+    /// What lies behind the end of a file is not zeroed.
+    NoTailZero,
+    /// Times are stored alone although a record that holds older ones may be replayed.
+    TouchEarly,
 }
 
 #[cfg(feature = "mutants")]

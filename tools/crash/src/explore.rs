@@ -77,6 +77,8 @@ pub struct Violation {
     pub place: Option<Place>,
     /// What is wrong.
     pub what: String,
+    /// With [`Effort::quick`], which numbers states otherwise.
+    pub quick: bool,
 }
 
 impl Violation {
@@ -84,7 +86,9 @@ impl Violation {
     pub fn token(&self) -> String {
         let s = &self.sequence;
         let ops: Vec<String> = s.ops.iter().map(usize::to_string).collect();
-        let mut token = format!("{}:{}:{}:{}", s.kind.name(), s.seed, s.from, ops.join("."));
+        let quick = if self.quick { "quick-" } else { "" };
+        let kind = s.kind.name();
+        let mut token = format!("{quick}{kind}:{}:{}:{}", s.seed, s.from, ops.join("."));
         if let Some(moment) = s.moment {
             token += &format!("+{moment}");
         }
@@ -118,8 +122,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Reads [`Violation::token`].
-pub fn parse(token: &str) -> Option<(Sequence, Option<Place>)> {
+/// Reads [`Violation::token`]: what to look at, and with which effort.
+pub fn parse(token: &str) -> Option<(Sequence, Option<Place>, Effort)> {
+    let (token, effort) = match token.strip_prefix("quick-") {
+        Some(token) => (token, Effort::quick()),
+        None => (token, Effort::default()),
+    };
     let mut parts = token.split(':');
     let kind = Kind::parse(parts.next()?)?;
     let seed = parts.next()?.parse().ok()?;
@@ -145,7 +153,7 @@ pub fn parse(token: &str) -> Option<(Sequence, Option<Place>)> {
         Some((a.parse().ok()?, b.parse().ok()?))
     };
     let Some(first) = parts.next() else {
-        return Some((sequence, None));
+        return Some((sequence, None, effort));
     };
     let (point, state) = pair(first)?;
     let second = match parts.next() {
@@ -161,7 +169,7 @@ pub fn parse(token: &str) -> Option<(Sequence, Option<Place>)> {
         state,
         second,
     };
-    Some((sequence, Some(place)))
+    Some((sequence, Some(place), effort))
 }
 
 /// How thoroughly to look.
@@ -175,8 +183,28 @@ pub struct Effort {
     pub recovery: u64,
     /// One point in so many is a warm restart, too.
     pub warm: u64,
-    /// One image in so many is unmounted and checked again; others are used.
+    /// One image in so many is put to use, one in half as many unmounted and checked again.
     pub unmount: u64,
+    /// Made by [`Effort::quick`].
+    pub quick: bool,
+}
+
+impl Effort {
+    /// Few states at a point, so that many sequences are seen: for breadth.
+    pub fn quick() -> Self {
+        Self {
+            sampling: Sampling {
+                exhaustive: 5,
+                samples: 24,
+                singles: 16,
+            },
+            between: 1,
+            recovery: 400,
+            warm: 4,
+            quick: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Effort {
@@ -190,6 +218,7 @@ impl Default for Effort {
             recovery: 4000,
             warm: 24,
             unmount: 16,
+            quick: false,
         }
     }
 }
@@ -391,6 +420,7 @@ impl Explorer<'_> {
                 sequence: sequence.clone(),
                 place,
                 what,
+                quick: self.effort.quick,
             })
         })
     }
@@ -557,11 +587,11 @@ impl Explorer<'_> {
             return Ok(());
         }
         self.counts.distinct += 1;
-        let share = |n: u64| self.counts.distinct % self.effort.unmount == n || self.only.is_some();
+        let share = |of: u64, n| self.counts.distinct % of == n || self.only.is_some();
         let depth = Depth {
-            all_blocks: share(1),
-            using: share(2),
-            unmount: share(3) || share(2),
+            all_blocks: share(16 * self.effort.unmount, 1),
+            using: share(self.effort.unmount, 2),
+            unmount: share(self.effort.unmount / 2, 2),
         };
         arena.push();
         arena.put(words);

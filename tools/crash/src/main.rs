@@ -36,9 +36,12 @@ struct Arguments {
     /// Look again at the image (or sequence) that the line of a violation names.
     #[arg(long)]
     replay: Option<String>,
+    /// Fewer states at each point, so that more sequences are seen in the same time.
+    #[arg(long)]
+    quick: bool,
     /// No lines of progress.
     #[arg(long)]
-    quiet: bool,
+    silent: bool,
     /// Break this ordering of the engine first.
     #[cfg(feature = "mutants")]
     #[arg(long)]
@@ -72,6 +75,14 @@ fn kinds(text: Option<&str>) -> Result<Vec<Kind>, String> {
         .collect()
 }
 
+/// What this process has used of the CPUs, in user mode and in the kernel.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |n: usize| fields.get(n)?.parse::<u64>().ok();
+    Some((ticks(11)? + ticks(12)?) as f64 / 100.0)
+}
+
 fn report(outcome: &Outcome) {
     let c = &outcome.counts;
     let seconds = outcome.elapsed.as_secs_f64();
@@ -98,10 +109,12 @@ fn report(outcome: &Outcome) {
         c.warm
     );
     println!("violations  {:>12}", outcome.violations.len());
-    println!(
-        "time        {seconds:>11.1}s  {:.0} distinct images a second",
-        c.distinct as f64 / seconds
-    );
+    let rate = c.distinct as f64 / seconds;
+    println!("time        {seconds:>11.1}s  {rate:.0} distinct images a second");
+    if let Some(cpu) = cpu_seconds() {
+        let each = cpu * 1e6 / c.distinct.max(1) as f64;
+        println!("CPU time    {cpu:>11.1}s  {each:.0} us an image");
+    }
 }
 
 fn main() -> ExitCode {
@@ -114,9 +127,8 @@ fn main() -> ExitCode {
         };
         ochre::engine::mutant::choose(Some(mutant));
     }
-    let effort = Effort::default();
     if let Some(token) = &arguments.replay {
-        let Some((sequence, place)) = parse(token) else {
+        let Some((sequence, place, effort)) = parse(token) else {
             eprintln!("crash: --replay {token}: this is not what a line of a violation says");
             return ExitCode::from(2);
         };
@@ -148,6 +160,11 @@ fn main() -> ExitCode {
         .seed
         .unwrap_or_else(|| ochre::platform::random_u64() >> 8);
     println!("seed {seed}, {jobs} threads");
+    let effort = if arguments.quick {
+        Effort::quick()
+    } else {
+        Effort::default()
+    };
     let limits = Limits {
         images,
         time,
@@ -162,7 +179,7 @@ fn main() -> ExitCode {
         let mut last = last
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !arguments.quiet && last.0.elapsed() > Duration::from_secs(20) {
+        if !arguments.silent && last.0.elapsed() > Duration::from_secs(20) {
             println!(
                 "... {} sequences, {} points, {} images formed, {} distinct",
                 counts.sequences, counts.points, counts.formed, counts.distinct

@@ -5,7 +5,7 @@
 use ochre::engine::mutant::Mutant;
 
 /// All of them.
-pub const ALL: [Mutant; 16] = [
+pub const ALL: [Mutant; 19] = [
     Mutant::NoCommitFence,
     Mutant::NoDataFence,
     Mutant::ApplyBeforeRecord,
@@ -22,6 +22,9 @@ pub const ALL: [Mutant; 16] = [
     Mutant::ReplayBelowCheckpoint,
     Mutant::NoApplyWriteBack,
     Mutant::ShortChecksum,
+    Mutant::NoDeviceFlush,
+    Mutant::NoTailZero,
+    Mutant::TouchEarly,
 ];
 
 /// By name.

@@ -19,6 +19,7 @@ pub const DIRECTED: &[(Kind, &[Op])] = &[
         Kind::Lived,
         &[Op::SetAttributes("/foo"), Op::Checkpoint, Op::Touch("/foo")],
     ),
+    (Kind::Lived, &[Op::SetAttributes("/foo"), Op::Touch("/foo")]),
     (
         Kind::Lived,
         &[

@@ -91,6 +91,7 @@ pub fn run(
                     sequence,
                     place: None,
                     what,
+                    quick: effort.quick,
                 })),
             };
             let counts = explorer.counts;
@@ -167,6 +168,7 @@ pub fn replay(sequence: &Sequence, place: Option<Place>, effort: Effort) -> Outc
             sequence: sequence.clone(),
             place: None,
             what,
+            quick: effort.quick,
         }),
     }
     Outcome {

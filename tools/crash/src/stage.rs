@@ -28,6 +28,8 @@ pub enum Kind {
     Full,
     /// The same with free space in single blocks.
     Fragmented,
+    /// As `Lived`, with a file of more extents than one transaction takes out.
+    Shattered,
     /// Two groups, the first one nearly full.
     Groups,
     /// The same as `Lived`, with lanes that come round: segments are reused, the checkpoint moves.
@@ -39,11 +41,12 @@ pub enum Kind {
 }
 
 /// All of them.
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 9] = [
     Kind::Fresh,
     Kind::Lived,
     Kind::Full,
     Kind::Fragmented,
+    Kind::Shattered,
     Kind::Groups,
     Kind::Wrapped,
     Kind::Quarantine,
@@ -63,6 +66,7 @@ impl Kind {
             Self::Lived => "lived",
             Self::Full => "full",
             Self::Fragmented => "fragmented",
+            Self::Shattered => "shattered",
             Self::Groups => "groups",
             Self::Wrapped => "wrapped",
             Self::Quarantine => "quarantine",
@@ -204,8 +208,8 @@ fn fill(world: &mut World, kind: Kind) {
     if kind == Kind::Fresh {
         return;
     }
-    world.many_extents("/many", 600);
-    world.many_names("/D", "/D/one", 90);
+    world.many_extents("/many", if kind == Kind::Shattered { 1500 } else { 300 });
+    world.many_names("/D", "/D/one", 62);
     let free = world.statfs().free;
     match kind {
         Kind::Full | Kind::Quarantine => world.filler("/filler", free.saturating_sub(44)),

@@ -14,7 +14,7 @@ mod names;
 
 use crate::arena::Arena;
 use crate::model::{Id, Tree};
-use crate::op::Op;
+use crate::op::{parent, Op};
 use crate::trace::Event;
 use ochre::engine::error::{Error, Result};
 use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode, Times};
@@ -42,6 +42,16 @@ pub struct Step {
     pub op: usize,
     /// A call that ran on another CPU in the midst of this one.
     pub nested: Option<Box<Nested>>,
+}
+
+impl Step {
+    /// Changes what is left after it, the share of a call in its midst apart.
+    fn amend(&mut self, change: impl Fn(&mut Tree)) {
+        change(&mut self.after);
+        if let Some(nested) = &mut self.nested {
+            change(&mut nested.alone);
+        }
+    }
 }
 
 /// What ran in the midst of a call.
@@ -135,11 +145,13 @@ impl World {
     /// Runs two operations, the second in the midst of the first's first call: at the `moment`-th of the moments before and
     /// after its fences. False: one of them does not apply.
     pub fn run_overlapped(&mut self, number: usize, op: Op, other: Op, moment: u64) -> bool {
-        if let Some(id) = other.file().and_then(|path| self.file(path)) {
-            // Its inode is looked up now: later the directory may be locked.
-            self.inode(id);
-        } else {
-            return false;
+        // Its inodes are looked up now: later a directory that leads to them may be locked.
+        for path in other.paths() {
+            for path in [parent(path), path] {
+                if let Some(id) = self.tree.find(path) {
+                    self.inode(id);
+                }
+            }
         }
         self.intrusion = Some(Intrusion {
             moment,

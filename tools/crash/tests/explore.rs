@@ -36,7 +36,7 @@ fn no_cut_leaves_what_the_model_does_not_allow() {
 #[test]
 fn a_replay_repeats() {
     let token = "lived:95185436217355:0:93.98.96";
-    let (sequence, place) = parse(token).expect("token");
+    let (sequence, place, _) = parse(token).expect("token");
     assert!(place.is_none());
     let once = replay(&sequence, None, Effort::default());
     let again = replay(&sequence, None, Effort::default());
@@ -44,7 +44,7 @@ fn a_replay_repeats() {
     assert_eq!(once.counts.formed, again.counts.formed);
     assert_eq!(once.counts.distinct, again.counts.distinct);
     for place in ["13.0", "5.0:w8.12"] {
-        let (sequence, place) = parse(&format!("{token}:{place}")).expect("token");
+        let (sequence, place, _) = parse(&format!("{token}:{place}")).expect("token");
         let one = replay(&sequence, place, Effort::default());
         assert!(one.violations.is_empty());
         assert!(one.counts.distinct >= 1);

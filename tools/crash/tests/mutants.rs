@@ -12,32 +12,17 @@ use ochre_crash::mutants::ALL;
 use ochre_crash::plan::{Plan, DIRECTED};
 use ochre_crash::run::{quiet, Stages};
 use ochre_crash::stage::Kind;
-use ochre_sim::persistency::Sampling;
 use std::collections::HashSet;
 
 /// Sequences of the plan's systematic part and beyond that are tried.
 const SEQUENCES: u64 = 260;
 
-/// Less of everything: what is broken shows soon.
-fn effort() -> Effort {
-    Effort {
-        sampling: Sampling {
-            exhaustive: 5,
-            samples: 24,
-            singles: 16,
-        },
-        between: 1,
-        recovery: 400,
-        warm: 4,
-        unmount: 16,
-    }
-}
-
 /// The first violation, and how many images it took.
 fn hunt(stages: &mut Stages, plan: &Plan, only: Option<u64>) -> (Option<Box<Violation>>, Counts) {
     let mut seen = HashSet::new();
     let mut explorer = Explorer {
-        effort: effort(),
+        // Less of everything: what is broken shows soon.
+        effort: Effort::quick(),
         seen: &mut seen,
         counts: Counts::default(),
         only: None,

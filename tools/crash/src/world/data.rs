@@ -54,7 +54,7 @@ impl World {
         if self.arena.is_synchronous() {
             self.tree.settle();
             if let Some(step) = self.steps.last_mut() {
-                step.after.settle();
+                step.amend(Tree::settle);
             }
         }
     }
@@ -170,7 +170,7 @@ impl World {
             return;
         };
         let before = step.during[0].get(id).times;
-        step.after.edit(id).loose_times.push(before);
+        step.amend(|tree| tree.edit(id).loose_times.push(before));
         // Without a fence the words may be lost as long as the machine runs; the kernel's next fence comes soon.
         let arena = self.arena.clone();
         self.tree.edit(id).loose_times.push(before);
