@@ -29,7 +29,7 @@ use super::media::Media;
 use super::mutant::Mutant;
 use super::superblock::{Geometry, SuperInfo};
 use super::types::*;
-use super::volume::{bit_position, mask_position};
+use super::volume::{bit_position, mask_position, masks_position};
 use crate::platform::{yield_now, Vec};
 use zerocopy::IntoBytes;
 
@@ -297,6 +297,13 @@ fn entries<'a>(
                     head.length < 64 && end(start).is_some_and(|end| end <= g.ag_blocks(agno))
                 })
             }
+            MASKS_CLEAR => masks_position(g, head).is_some_and(|(agno, start)| {
+                let last = content.iter().rposition(|mask| *mask != 0);
+                last.is_none_or(|i| {
+                    let top = content.get(i).map_or(0, |mask| mask.leading_zeros());
+                    start + u64_of(i) * 64 + 63 - u64::from(top) < g.ag_blocks(agno)
+                })
+            }),
             INODE_SET | INODE_CLEAR => head.length < 64 && mask_position(g, head.address).is_some(),
             _ => false,
         };
@@ -338,6 +345,16 @@ fn replay<M: Media>(
                         touched.mark(media, g, agno);
                     }
                     _ => {}
+                }
+            }
+            MASKS_CLEAR => {
+                if let Some((agno, _)) = masks_position(g, head) {
+                    for (i, mask) in content.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+                        let address = head.address + u64_of(i) * 8;
+                        media.store_u64(address, media.read_u64(address)? & !mask);
+                    }
+                    media.write_back(head.address, len);
+                    touched.mark(media, g, agno);
                 }
             }
             BITS_SET | BITS_CLEAR => {

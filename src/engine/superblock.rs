@@ -95,6 +95,12 @@ impl Geometry {
             .then_some((ag, relative))
     }
 
+    /// The blocks of group `ag` behind its metadata: the first, and the one behind the last.
+    pub fn ag_data(&self, ag: u32) -> (u64, u64) {
+        let base = self.ag_base(ag).0;
+        (base + ag::METADATA_BLOCKS, base + self.ag_blocks(ag))
+    }
+
     /// Address of the bitmap word with the bit of block `relative` of group `ag`.
     pub const fn bitmap_word(&self, ag: u32, relative: u64) -> u64 {
         self.ag_base(ag).plus(ag::BITMAP_BLOCK).address() + relative / 64 * 8

@@ -19,6 +19,7 @@
 //!   `freed_blocks_wait_for_their_clear`, `nothing_is_handed_out_twice`.
 
 mod apply;
+mod free;
 mod workspace;
 
 use super::alloc::chunks::Page;
@@ -472,37 +473,9 @@ impl<'a, M: Media> Transaction<'a, M> {
         self.bits(BITS_SET, run, 0)
     }
 
-    /// Frees blocks. They can be allocated again after this transaction was applied; metadata blocks only after the
-    /// checkpoint has passed it.
-    pub fn free(&mut self, run: Run, class: Class) -> Result {
-        let (agno, relative) = self
-            .volume
-            .geometry()
-            .locate_run(run)
-            .ok_or(Error::corrupt(
-                "freed blocks outside their group",
-                run.start.address(),
-            ))?;
-        let mut flag = 0;
-        if class == Class::Metadata {
-            self.volume.reserve_quarantine()?;
-            self.work.quarantined += 1;
-            flag = METADATA_RUN;
-        }
-        self.work.room(2)?;
-        let ag = self.volume.group(agno)?;
-        // From here on until the entry is there nothing fails: dropping looks at the entries.
-        if !self.took(run) && !ag.start_free(relative, run.len) {
-            return Err(Error::corrupt(
-                "freed blocks are free already",
-                run.start.address(),
-            ));
-        }
-        self.bits(BITS_CLEAR, run, flag)?;
-        if Mutant::FreeBeforeApply.active() {
-            self.volume.release(run);
-        }
-        Ok(())
+    /// Whether this transaction itself took any blocks.
+    fn has_taken(&self) -> bool {
+        self.work.undo.iter().any(|u| matches!(u, Undo::Blocks(_)))
     }
 
     /// Whether this transaction itself took the blocks that it frees.
@@ -514,22 +487,6 @@ impl<'a, M: Media> Transaction<'a, M> {
             _ => None,
         })
         .any(within)
-    }
-
-    /// What was to be freed stays: for a transaction that is dropped.
-    fn cancel_frees(&self) {
-        self.work.entries(self.work.used, |at, head| {
-            if head.kind != BITS_CLEAR {
-                return;
-            }
-            let len = self.work.get(at + 1) & !METADATA_RUN;
-            let place = super::volume::bit_position(self.volume.geometry(), head);
-            if let Some((agno, relative)) = place {
-                if let Ok(ag) = self.volume.group(agno) {
-                    ag.cancel_free(relative, len);
-                }
-            }
-        });
     }
 
     /// Takes a free inode number, in group `agno` if possible: the number and the address of its record. Adds a chunk, in a

@@ -603,6 +603,19 @@ impl<M: Media> Volume<M> {
         }
     }
 
+    pub(super) fn apply_masks(&self, head: Head, masks: &[u64]) {
+        let g = &self.info.geometry;
+        let Some((agno, relative)) = masks_position(g, head) else {
+            return;
+        };
+        let Some(ag) = self.alloc.loaded(agno) else {
+            return;
+        };
+        ag.apply_masks(&self.media, head.address, relative, masks, || {
+            self.alloc.mark_dirty(agno)
+        });
+    }
+
     pub(super) fn apply_inode(&self, head: Head) {
         let g = &self.info.geometry;
         let Some((agno, index)) = mask_position(g, head.address) else {
@@ -625,6 +638,13 @@ pub(super) fn bit_position(g: &Geometry, head: Head) -> Option<(u32, u64)> {
     let word =
         block.checked_sub(BITMAP_BLOCK).filter(|b| *b < 8)? * 512 + (head.address % BLOCK_SIZE) / 8;
     Some((agno, word * 64 + head.length as u64))
+}
+
+/// Group and block of the first word that a row of masks is for; `None` if the row leaves the bitmap.
+pub(super) fn masks_position(g: &Geometry, head: Head) -> Option<(u32, u64)> {
+    let (agno, start) = bit_position(g, Head { length: 0, ..head })?;
+    let end = start.checked_add(u64_of(head.length).checked_mul(64)?)?;
+    (head.length > 0 && end <= AG_BLOCKS).then_some((agno, start))
 }
 
 /// Group and chunk whose mask lies at `address`.

@@ -100,6 +100,39 @@ pub fn read_bitmap<M: Media>(media: &M, g: &Geometry, agno: u32) -> Result<Vec<u
     Ok(words)
 }
 
+/// Sets or clears bits; says how many changed.
+fn change_bits(words: &mut [u64], start: u64, len: u64, set: bool) -> u64 {
+    let (mut at, end) = (start, start.saturating_add(len));
+    let mut changed = 0;
+    while at < end {
+        let index = usize_of(at / 64);
+        let whole = (end - at) / 64;
+        if at % 64 == 0 && whole > 0 {
+            // Long runs: mostly all of a word changes.
+            let (old, new) = if set { (0, u64::MAX) } else { (u64::MAX, 0) };
+            let range = index..index.saturating_add(usize_of(whole));
+            for word in words.get_mut(range).unwrap_or(&mut []) {
+                changed += match *word ^ old {
+                    0 => 64,
+                    some => 64 - u64::from(some.count_ones()),
+                };
+                *word = new;
+            }
+            at += whole * 64;
+            continue;
+        }
+        let n = (64 - at % 64).min(end - at);
+        let mask = super::slots::mask(at % 64, n);
+        if let Some(word) = words.get_mut(index) {
+            let new = if set { *word | mask } else { *word & !mask };
+            changed += u64::from((*word ^ new).count_ones());
+            *word = new;
+        }
+        at += n;
+    }
+    changed
+}
+
 /// Clear bits among the first `blocks`.
 pub fn count_free(words: &[u64], blocks: u64) -> u64 {
     let mut free = 0;
@@ -314,33 +347,43 @@ impl Ag {
         all
     }
 
-    /// Notes that a transaction frees a run. False: a part of it is not used on the medium, or is being freed already.
-    pub fn start_free(&self, start: u64, len: u64) -> bool {
+    /// Notes that a transaction frees these runs, which lie in this group. False, and nothing noted: a part of one is not used
+    /// on the medium, or is being freed already.
+    pub fn start_free(&self, runs: &[Run]) -> bool {
         let mut state = self.state.lock();
         let s = &mut *state;
-        let mut mine = true;
-        for_words(start, len, |i, m| {
-            let used = s.used.get(i).is_some_and(|w| w & m == m);
-            mine &= used && s.leaving.get(i).is_some_and(|w| w & m == 0);
-        });
-        if mine {
-            for_words(start, len, |i, m| {
-                if let Some(w) = s.leaving.get_mut(i) {
-                    *w |= m;
-                }
+        for (n, run) in runs.iter().enumerate() {
+            let start = run.start.0.saturating_sub(self.base.0);
+            let mut mine = true;
+            for_words(start, run.len, |i, m| {
+                let used = s.used.get(i).is_some_and(|w| w & m == m);
+                mine &= used && s.leaving.get(i).is_some_and(|w| w & m == 0);
             });
+            if !mine {
+                for run in runs.iter().take(n) {
+                    let start = run.start.0.saturating_sub(self.base.0);
+                    change_bits(&mut s.leaving, start, run.len, false);
+                }
+                return false;
+            }
+            change_bits(&mut s.leaving, start, run.len, true);
         }
-        mine
+        true
     }
 
     /// The transaction of a [`Self::start_free`] was dropped.
     pub fn cancel_free(&self, start: u64, len: u64) {
+        change_bits(&mut self.state.lock().leaving, start, len, false);
+    }
+
+    /// As [`Self::cancel_free`], for masks over the bitmap's words from that of block `first` on.
+    pub fn cancel_masks(&self, first: u64, masks: &[u64]) {
         let mut s = self.state.lock();
-        for_words(start, len, |i, m| {
-            if let Some(w) = s.leaving.get_mut(i) {
-                *w &= !m;
-            }
-        });
+        let first = usize_of(first / 64);
+        let words = s.leaving.get_mut(first..).unwrap_or(&mut []);
+        for (word, mask) in words.iter_mut().zip(masks) {
+            *word &= !mask;
+        }
     }
 
     /// Applies a record's set or clear of `len` bits. `available`: cleared blocks can be handed out at once (else the caller
@@ -356,27 +399,52 @@ impl Ag {
     ) {
         let mut state = self.state.lock();
         let s = &mut *state;
-        let (used, free) = (&mut s.used, &mut s.free_on_medium);
-        let leaving = &mut s.leaving;
-        for_words(start, len, |i, m| {
-            let Some(w) = used.get_mut(i) else { return };
-            if let (false, Some(leaving)) = (set, leaving.get_mut(i)) {
-                *leaving &= !m;
-            }
-            let changed = if set { m & !*w } else { m & *w };
-            *w ^= changed;
-            let n = u64::from(changed.count_ones());
-            *free = if set {
-                free.saturating_sub(n)
-            } else {
-                free.saturating_add(n)
-            };
-            let address = g.bitmap_word(self.agno, i as u64 * 64);
-            media.store_u64(address, *w);
-        });
+        let changed = change_bits(&mut s.used, start, len, set);
+        s.free_on_medium = if set {
+            s.free_on_medium.saturating_sub(changed)
+        } else {
+            change_bits(&mut s.leaving, start, len, false);
+            s.free_on_medium.saturating_add(changed)
+        };
+        let last = start.saturating_add(len.saturating_sub(1));
+        if let Some(words) = s.used.get(usize_of(start / 64)..=usize_of(last / 64)) {
+            media.store(g.bitmap_word(self.agno, start), words.as_bytes());
+        }
         if !set && available {
             s.map.give(start, len);
         }
+        dirty();
+    }
+
+    /// Applies a record's masks for the bitmap's words from `address` on, the first of which has the bit of block `first`. The
+    /// blocks can be handed out at once.
+    pub fn apply_masks<M: Media>(
+        &self,
+        media: &M,
+        address: u64,
+        first: u64,
+        masks: &[u64],
+        dirty: impl FnOnce(),
+    ) {
+        let mut state = self.state.lock();
+        let s = &mut *state;
+        let first = usize_of(first / 64);
+        let Some(words) = s.used.get_mut(first..first.saturating_add(masks.len())) else {
+            return;
+        };
+        let mut cleared = 0;
+        for (i, (word, mask)) in words.iter_mut().zip(masks).enumerate() {
+            let changed = *mask & *word;
+            *word ^= changed;
+            cleared += u64::from(changed.count_ones());
+            if let Some(leaving) = s.leaving.get_mut(first + i) {
+                *leaving &= !mask;
+            }
+            s.map.give_word(first + i, *mask);
+        }
+        // A word whose mask is 0 gets what it holds.
+        media.store(address, words.as_bytes());
+        s.free_on_medium = s.free_on_medium.saturating_add(cleared);
         dirty();
     }
 

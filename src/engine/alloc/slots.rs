@@ -139,28 +139,65 @@ impl SlotMap {
         self.change(start, len, false);
     }
 
+    /// Makes the blocks of one word available that are set in `mask`.
+    pub fn give_word(&mut self, word: usize, mask: u64) {
+        self.change_word(word, mask, false);
+    }
+
     fn change(&mut self, start: u64, len: u64, take: bool) {
-        let (taken, free_in, free) = (&mut self.taken, &mut self.free_in, &mut self.free);
-        let (owner, whole) = (&self.owner, &mut self.whole);
-        for_words(start, len, |i, m| {
-            let (Some(w), Some(f)) = (taken.get_mut(i), free_in.get_mut(i / SLOT_WORDS)) else {
-                return;
-            };
-            let changed = if take { m & !*w } else { m & *w };
-            *w ^= changed;
-            let n = changed.count_ones();
-            let owned = owner.get(i / SLOT_WORDS).is_some_and(|o| *o != 0);
-            let was_whole = !owned && u64::from(*f) == SLOT;
-            if take {
-                *f = f.saturating_sub(n as u16);
-                *free = free.saturating_sub(u64::from(n));
-            } else {
-                *f = f.saturating_add(n as u16);
-                *free = free.saturating_add(u64::from(n));
+        let (mut at, end) = (start, start.saturating_add(len));
+        while at < end {
+            if at % SLOT == 0 && end - at >= SLOT {
+                self.change_slot(at / SLOT, take);
+                at += SLOT;
+                continue;
             }
-            let is_whole = !owned && u64::from(*f) == SLOT;
-            *whole = *whole + u64::from(is_whole) - u64::from(was_whole);
-        });
+            let n = (64 - at % 64).min(end - at);
+            self.change_word(usize_of(at / 64), mask(at % 64, n), take);
+            at += n;
+        }
+    }
+
+    /// Takes all of a slot, or makes all of it available.
+    fn change_slot(&mut self, slot: u64, take: bool) {
+        let first = usize_of(slot) * SLOT_WORDS;
+        let owned = self.owner(slot) != 0;
+        let (Some(words), Some(f)) = (
+            self.taken.get_mut(first..first + SLOT_WORDS),
+            self.free_in.get_mut(usize_of(slot)),
+        ) else {
+            return;
+        };
+        let before = u64::from(*f);
+        let after = if take { 0 } else { SLOT };
+        words.fill(if take { u64::MAX } else { 0 });
+        *f = after as u16;
+        self.free = (self.free + after).saturating_sub(before);
+        if !owned {
+            self.whole = self.whole + u64::from(after == SLOT) - u64::from(before == SLOT);
+        }
+    }
+
+    fn change_word(&mut self, index: usize, mask: u64, take: bool) {
+        let slot = index / SLOT_WORDS;
+        let (Some(w), Some(f)) = (self.taken.get_mut(index), self.free_in.get_mut(slot)) else {
+            return;
+        };
+        let changed = if take { mask & !*w } else { mask & *w };
+        *w ^= changed;
+        let n = changed.count_ones();
+        let was_full = u64::from(*f) == SLOT;
+        if take {
+            *f = f.saturating_sub(n as u16);
+            self.free = self.free.saturating_sub(u64::from(n));
+        } else {
+            *f = f.saturating_add(n as u16);
+            self.free = self.free.saturating_add(u64::from(n));
+        }
+        let is_full = u64::from(*f) == SLOT;
+        if was_full != is_full && self.owner.get(slot).is_some_and(|o| *o == 0) {
+            self.whole = self.whole + u64::from(is_full) - u64::from(was_full);
+        }
     }
 
     /// Free blocks in a row from `start` on, at most `max`.

@@ -16,7 +16,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::format::extent::{DiskExtent, Extent, MAX_LEN};
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::media::Media;
-use crate::engine::transaction::{Class, Transaction};
+use crate::engine::transaction::Transaction;
 use crate::engine::types::{Block, FileBlock, Run};
 use crate::platform::Vec;
 use zerocopy::little_endian::U64;
@@ -219,7 +219,7 @@ pub fn remove<M: Media>(
     let mut end = end.min(FileBlock::END).0;
     let start = start.0;
     let mut left = budget;
-    let mut bytes = Vec::new();
+    let (mut bytes, mut runs) = (Vec::new(), Vec::new());
     while start < end {
         if left == 0 || tx.room() < ROOM {
             return Ok(FileBlock(end));
@@ -254,26 +254,30 @@ pub fn remove<M: Media>(
         if pieces.len > to - from {
             if replace(tx, record, &cursor, from, to, pieces.list())? {
                 let hole = cut(&first, start, end);
-                release(tx, record, hole)?;
+                sub_blocks(record, hole.len);
+                tx.free_data(&[run_of(&hole)])?;
                 end = start;
             }
             continue;
         }
-        let mut run: Option<Extent> = single.then(|| cut(&first, start, end));
+        runs.clear();
+        if single {
+            runs.push(run_of(&cut(&first, start, end)))?;
+        }
+        let mut freed = runs.iter().map(|run: &Run| run.len).sum();
         for disk in bytes.chunks_exact(SIZE).skip(from) {
-            let piece = cut(&parse(disk, record)?, start, end);
-            match &mut run {
-                Some(run) if run.end() == piece.block => run.len += piece.len,
-                _ => {
-                    if let Some(run) = run.replace(piece) {
-                        release(tx, record, run)?;
-                    }
-                }
+            let mut extent = parse(disk, record)?;
+            if extent.file_block.0 < start || extent.file_end().0 > end {
+                extent = cut(&extent, start, end);
+            }
+            freed += extent.len;
+            match runs.last_mut() {
+                Some(run) if run.end() == extent.block => run.len += extent.len,
+                _ => runs.push(run_of(&extent))?,
             }
         }
-        if let Some(run) = run {
-            release(tx, record, run)?;
-        }
+        sub_blocks(record, freed);
+        tx.free_data(&runs)?;
         left = left.saturating_sub(to - from);
         let reached = first.file_block.0.max(start);
         replace(tx, record, &cursor, from, to, pieces.list())?;
@@ -292,28 +296,35 @@ fn parse(disk: &[u8], record: &InodeRecord) -> Result<Extent> {
 
 /// The first of the last `most` of these extents that reach beyond `start`; their number if none does.
 fn overlapping(bytes: &[u8], record: &InodeRecord, start: u64, most: usize) -> Result<usize> {
-    let mut from = bytes.len() / SIZE;
-    for disk in bytes.chunks_exact(SIZE).rev().take(most) {
-        if parse(disk, record)?.file_end().0 <= start {
-            break;
+    let count = bytes.len() / SIZE;
+    let extent = |index: usize| {
+        let at = index * SIZE;
+        parse(bytes.get(at..at + SIZE).unwrap_or(&[]), record)
+    };
+    // The first that starts at or beyond `start`; the one before it may reach over.
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = (low + high) / 2;
+        if extent(middle)?.file_block.0 < start {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
-        from -= 1;
     }
-    Ok(from)
+    if let Some(before) = low.checked_sub(1) {
+        if extent(before)?.file_end().0 > start {
+            low = before;
+        }
+    }
+    Ok(low.max(count.saturating_sub(most)))
 }
 
-/// Frees the blocks of an extent that is leaving the file.
-fn release<M: Media>(
-    tx: &mut Transaction<'_, M>,
-    record: &mut InodeRecord,
-    extent: Extent,
-) -> Result {
-    sub_blocks(record, extent.len);
-    let run = Run {
+/// The blocks of an extent.
+fn run_of(extent: &Extent) -> Run {
+    Run {
         start: extent.block,
         len: extent.len,
-    };
-    tx.free(run, Class::Data)
+    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::platform::yield_now;
 use zerocopy::FromBytes;
 
 /// Extents that one transaction of an eviction takes out at most.
-const EVICT_BUDGET: usize = 640;
+const EVICT_BUDGET: usize = 2048;
 
 /// How to mount.
 #[derive(Clone, Copy, Debug, Default)]

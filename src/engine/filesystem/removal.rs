@@ -27,7 +27,7 @@ use crate::platform::yield_now;
 use zerocopy::little_endian::U64;
 
 /// Extents that one transaction takes out at most.
-const REMOVAL_BUDGET: usize = 640;
+const REMOVAL_BUDGET: usize = 2048;
 
 impl<M: Media> Filesystem<M> {
     /// Sets the size, up or down, and frees what lies beyond it. The caller has unmapped and waited for every page beyond

@@ -99,8 +99,13 @@ pub const INODE_SET: u8 = 5;
 /// Entry: as [`INODE_SET`]; it becomes clear.
 pub const INODE_CLEAR: u8 = 6;
 
+/// Entry: `length` words of masks follow, for as many words of a group's bitmap from `address` on. What is set in a mask becomes
+/// clear in its word. For the blocks of data only.
+pub const MASKS_CLEAR: u8 = 7;
+
 /// Numbers of transactions stay below this; what says more is damaged. It leaves room for all that a medium lives to see.
 pub const MAX_SEQ: u64 = 1 << 62;
+
 /// The largest `length` of a head.
 pub const MAX_ENTRY_WORDS: usize = 1023;
 /// Addresses in the journal have 48 bits: 256 TiB.
@@ -135,7 +140,7 @@ impl Head {
     /// Words that follow the head.
     pub const fn content_words(self) -> usize {
         match self.kind {
-            WRITE => self.length,
+            WRITE | MASKS_CLEAR => self.length,
             BITS_SET | BITS_CLEAR => 1,
             _ => 0,
         }

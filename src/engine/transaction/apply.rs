@@ -39,6 +39,10 @@ pub(super) fn apply<M: Media>(volume: &Volume<M>, seq: Seq, entries: &[u64]) {
                 let bits = head.length as u64 + count;
                 lines.add(media, head.address, bits.div_ceil(64) * 8);
             }
+            MASKS_CLEAR => {
+                volume.apply_masks(head, content);
+                lines.add(media, head.address, len);
+            }
             _ => {
                 volume.apply_inode(head);
                 lines.add(media, head.address, 8);

@@ -3,8 +3,8 @@
 //! The journal: checkpoints, and the records that could be replayed.
 
 use ochre::engine::format::journal::{
-    CheckpointSlot, Head, BITS_CLEAR, BITS_SET, CHECKPOINT_OFFSETS, INODE_CLEAR, INODE_SET, WRITE,
-    ZERO,
+    CheckpointSlot, Head, BITS_CLEAR, BITS_SET, CHECKPOINT_OFFSETS, INODE_CLEAR, INODE_SET,
+    MASKS_CLEAR, WRITE, ZERO,
 };
 use ochre::engine::{journal, recovery};
 use ochre_tools::image::Borrowed;
@@ -114,6 +114,16 @@ fn entries(places: &Places<'_>, words: &[u64], whole: bool) -> Value {
             (Some(first), blocks) => format!("{what} {first}, {blocks} of them"),
             (None, blocks) => format!("{blocks} bits at {:#x}, which is no bitmap", head.address),
         };
+        let of_masks = || {
+            let masks = content.get(..head.length).unwrap_or_default();
+            let count: u32 = masks.iter().map(|mask| mask.count_ones()).sum();
+            let before = masks.iter().take_while(|mask| **mask == 0).count();
+            let bit = masks.get(before).map_or(0, |mask| mask.trailing_zeros());
+            match places.bits(head.address + before as u64 * 8, bit as usize) {
+                Some(first) => format!("{count} blocks here and there from {first} on"),
+                None => format!("{count} bits at {:#x}, which is no bitmap", head.address),
+            }
+        };
         let of_inode = || match places.inode_bit(head.address, head.length) {
             Some(ino) => format!("inode {ino}"),
             None => format!("a bit at {:#x}, which is no chunk map", head.address),
@@ -124,6 +134,7 @@ fn entries(places: &Places<'_>, words: &[u64], whole: bool) -> Value {
             BITS_SET => ("allocate", of_blocks("block")),
             BITS_CLEAR if metadata => ("free", of_blocks("metadata block")),
             BITS_CLEAR => ("free", of_blocks("block")),
+            MASKS_CLEAR => ("free", of_masks()),
             INODE_SET => ("use", of_inode()),
             INODE_CLEAR => ("give up", of_inode()),
             other => ("unknown", format!("kind {other}")),

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Creates and unlinks files in one directory, on flat memory: what a profiler (callgrind) is pointed at.
+//! Creates and unlinks files in one directory, then gives blocks to a file and takes them away, on flat memory: what a
+//! profiler (callgrind) is pointed at. Each call has a function of its own that is not inlined.
 
 use ochre::engine::error::{Error, Result};
-use ochre::engine::filesystem::{Filesystem, MountOptions, NewInode};
+use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode, PublishArgs, Times};
 use ochre::engine::media::Media;
 use ochre::engine::mkfs::{mkfs, MkfsOptions};
-use ochre::engine::types::{Ino, Timestamp};
+use ochre::engine::types::{FileBlock, Ino, Timestamp};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Flat memory, word by word, as cheap as the kernel's.
@@ -120,26 +121,65 @@ fn main() {
     for (n, inode) in inodes.iter().enumerate() {
         unlink(&fs, &root, n as u64, inode);
     }
+    let file = create(&fs, &root, 0, &new(0));
+    preallocate(&fs, &file);
+    for n in 0..PAGES / 8 {
+        punch(&fs, &file, n * 8);
+    }
+    truncate(&fs, &file);
+    fs.truncate(&file, PAGES * 4096, &Times::default())
+        .expect("truncate");
+    for n in (0..PAGES / 8).step_by(2) {
+        write(&fs, &file, n);
+    }
+    for n in (0..PAGES / 8).step_by(2) {
+        fault(&fs, &file, n + 1);
+    }
+}
+
+/// Pages of the file: 64 MiB.
+const PAGES: u64 = 16384;
+
+#[inline(never)]
+fn preallocate<M: Media>(fs: &Filesystem<M>, file: &Inode) {
+    let size = Some(PAGES * 4096);
+    fs.preallocate(file, FileBlock(0), PAGES, size, &Times::default())
+        .expect("preallocate");
 }
 
 #[inline(never)]
-fn create<M: Media>(
-    fs: &Filesystem<M>,
-    root: &ochre::engine::filesystem::Inode,
-    n: u64,
-    new: &NewInode<'_>,
-) -> ochre::engine::filesystem::Inode {
+fn punch<M: Media>(fs: &Filesystem<M>, file: &Inode, at: u64) {
+    fs.punch(file, FileBlock(at), FileBlock(at + 1), &Times::default())
+        .expect("punch");
+}
+
+#[inline(never)]
+fn truncate<M: Media>(fs: &Filesystem<M>, file: &Inode) {
+    fs.truncate(file, 0, &Times::default()).expect("truncate");
+}
+
+#[inline(never)]
+fn write<M: Media>(fs: &Filesystem<M>, file: &Inode, at: u64) {
+    let reserved = fs
+        .reserve_write(file, FileBlock(at), 1, 0)
+        .expect("reserve");
+    fs.publish(file, reserved, 1, &PublishArgs::default())
+        .expect("publish");
+}
+
+#[inline(never)]
+fn fault<M: Media>(fs: &Filesystem<M>, file: &Inode, at: u64) {
+    fs.fault_allocate(file, FileBlock(at), 1).expect("fault");
+}
+
+#[inline(never)]
+fn create<M: Media>(fs: &Filesystem<M>, root: &Inode, n: u64, new: &NewInode<'_>) -> Inode {
     fs.create(root, format!("file-{n:06}").as_bytes(), new)
         .expect("create")
 }
 
 #[inline(never)]
-fn unlink<M: Media>(
-    fs: &Filesystem<M>,
-    root: &ochre::engine::filesystem::Inode,
-    n: u64,
-    inode: &ochre::engine::filesystem::Inode,
-) {
+fn unlink<M: Media>(fs: &Filesystem<M>, root: &Inode, n: u64, inode: &Inode) {
     fs.unlink(root, format!("file-{n:06}").as_bytes(), inode, Timestamp(0))
         .expect("unlink");
     fs.evict(inode).expect("evict");

@@ -2,7 +2,7 @@
 
 //! Every call of the filesystem, in each of its interesting cases.
 
-use crate::scene::{long_name, new, write, World, MANY, NONE};
+use crate::scene::{lengthen, long_name, new, write, World, MANY, NONE};
 use ochre::engine::error::{Error, Result};
 use ochre::engine::filesystem::{Inode, NewInode, RenameArgs, SetAttributes, Times};
 use ochre::engine::types::{FileBlock, FileKind, Timestamp, BLOCK_SIZE};
@@ -327,7 +327,7 @@ pub const CALLS: &[Call] = &[
     })
     .shape(),
     call("preallocate more than one transaction takes", |w| {
-        w.fs.preallocate(w.get("many"), block(0), 2 * MANY, None, &NONE)
+        w.fs.preallocate(w.get("many"), block(0), 400, None, &NONE)
     })
     .shape(),
     call("preallocate what is there", |w| {
@@ -350,6 +350,7 @@ pub const CALLS: &[Call] = &[
     call("truncate many extents", |w| {
         w.fs.truncate(w.get("many"), 5000, &NONE)
     })
+    .after(lengthen)
     .always(),
     call("truncate, in two halves", |w| {
         w.fs.truncate_size(w.get("leaf"), 5000, &NONE)
@@ -387,6 +388,7 @@ pub const CALLS: &[Call] = &[
     call("punch many extents", |w| {
         w.fs.punch(w.get("many"), block(3), block(2 * MANY - 1), &NONE)
     })
+    .after(lengthen)
     .steps(),
     call("zero bytes", |w| {
         w.fs.zero_range_bytes(w.get("written"), 5000, 9000)
@@ -400,7 +402,10 @@ pub const CALLS: &[Call] = &[
     call("evict a file of many extents", |w| {
         w.fs.evict(w.get("many"))
     })
-    .after(|w| unlink(w, "many").expect("unlink"))
+    .after(|w| {
+        lengthen(w);
+        unlink(w, "many").expect("unlink");
+    })
     .steps()
     .always(),
     call("evict a symbolic link", |w| w.fs.evict(w.get("long")))

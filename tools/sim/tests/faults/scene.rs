@@ -22,8 +22,11 @@ const LEAF: u64 = 252;
 /// Blocks of an inode chunk.
 const CHUNK: u64 = 4;
 
+/// Extents of the file `many`: more than a leaf has.
+const SOME: u64 = 300;
+
 /// More extents than one transaction takes out.
-pub const MANY: u64 = 700;
+pub const MANY: u64 = 2100;
 
 /// No times to set.
 pub const NONE: Times = Times {
@@ -312,7 +315,7 @@ fn build(fs: &Fs) {
         }
     }
     let many = file("many");
-    for n in 0..MANY {
+    for n in 0..SOME {
         write(fs, &many, n * 2, 1).expect("write");
     }
     write(fs, &file("written"), 0, 64).expect("write");
@@ -342,6 +345,13 @@ fn build(fs: &Fs) {
     write(fs, &window, 0, 32).expect("write");
     let cut = file("cut");
     write(fs, &cut, 0, 20).expect("write");
+}
+
+/// Gives the file `many` more extents than one transaction takes out.
+pub fn lengthen(world: &World) {
+    for n in SOME..MANY {
+        write(&world.fs, world.get("many"), n * 2, 1).expect("write");
+    }
 }
 
 /// Fills the first leaf of a directory until the next name of 200 bytes would split it.
