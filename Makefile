@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash crash-vm shell guest modules tools bench bench-scale check fmt env install clean cache-clean
+.PHONY: help demo test debug-test stress crash crash-vm shell guest modules tools bench bench-scale check fmt env install clean cache-clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,12 @@ demo: tools ## the main job on real programs, in a virtual machine, told step by
 
 test: ## all tests; ends with a line "N passed, N failed"
 	@scripts/test
+
+debug-test: ## the guest tests on a kernel with KASAN, lockdep, kmemleak ... (built once, 15 to 40 min); TESTS="a b" STRESS_MINUTES=3
+	@scripts/debug-test
+
+stress: tools ## all removing calls, faults, writes and held pages at once, verified; STRESS_MINUTES=3 SEED= KVER=debug
+	@MODULE=$$(scripts/build-module) && export MODULE && TIMEOUT=$$(($${STRESS_MINUTES:-3} * 240 + 900)) scripts/run-guest-tests stress
 
 crash: ## cuts the power of a simulated machine everywhere; BUDGET=10m|1h|<images> SEED= QUICK=1 ON=full,groups REPLAY=<token>
 	@cd tools && cargo run --quiet --release -p ochre-crash -- $(if $(REPLAY),--replay '$(REPLAY)') \
