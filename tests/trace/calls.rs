@@ -242,12 +242,62 @@ impl Thread {
                 let slot = self.slot(words[1]);
                 marked(number, || unsafe { done(msync(slot.map.add(at).cast(), len, 4)) })
             }
+            "probe" => {
+                let slot = self.slot(words[1]);
+                assert!(slot.len >= 4096);
+                let nowhere = unsafe { mmap(std::ptr::null_mut(), 4096, 3, 0x22, -1, 0) };
+                marked(number, || {
+                    unsafe { probe(slot.map, nowhere.cast()) };
+                    0
+                })
+            }
             "unmap" => {
                 let slot = self.slot(words[1]);
                 marked(number, || unsafe { done(munmap(slot.map.cast(), slot.len)) })
             }
             other => panic!("line {number}: no such call: {other}"),
         }
+    }
+}
+
+/// One of each kind of instruction that the plugin has to know. tools/trace/src/probe.rs has what it must record.
+///
+/// # Safety
+///
+/// `map` is a page of a file that was stored to before, `nowhere` one that nothing was ever done to.
+unsafe fn probe(map: *mut u8, nowhere: *mut u8) {
+    let mut word = 1u64;
+    // SAFETY: the caller's promise; the rest is on the stack.
+    unsafe {
+        asm!(
+            // An ordinary store, clwb, sfence.
+            "mov [{map}], {value}",
+            "clwb [{map}]",
+            "sfence",
+            // Non-temporal ones, mfence, a locked instruction.
+            "movnti [{map} + 64], {value}",
+            "mfence",
+            "movq {vector}, {value}",
+            "movntdq [{map} + 128], {vector}",
+            "lock add qword ptr [{word}], 0",
+            // clflushopt by base and index, xchg.
+            "mov dword ptr [{map} + 192], 0x11223344",
+            "mov {value}, 24",
+            "clflushopt [{map} + {value} * 8]",
+            "xchg [{word}], {value}",
+            // clflush; a line of ordinary memory; a page that is not there.
+            "mov byte ptr [{map} + 256], 0x55",
+            "clflush [{map} + 256]",
+            "clwb [{word}]",
+            "sfence",
+            "clwb [{nowhere}]",
+            map = in(reg) map,
+            word = in(reg) &raw mut word,
+            nowhere = in(reg) nowhere,
+            value = inout(reg) 0x0123_4567_89ab_cdefu64 => _,
+            vector = out(xmm_reg) _,
+            options(nostack),
+        );
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Call {
     /// Slot, offset, length.
     Msync(String, u64, u64),
     Unmap(String),
+    /// Slot: one of each kind of instruction that the plugin has to know, on the first block of a mapping.
+    Probe(String),
 }
 
 /// `fallocate`: keep the size.
@@ -83,6 +85,7 @@ impl fmt::Display for Call {
             Self::Flush(s, at, len) => write!(f, "flush {s} {at} {len}"),
             Self::Msync(s, at, len) => write!(f, "msync {s} {at} {len}"),
             Self::Unmap(s) => write!(f, "unmap {s}"),
+            Self::Probe(s) => write!(f, "probe {s}"),
         }
     }
 }
@@ -124,6 +127,7 @@ impl FromStr for Call {
             "flush" => Self::Flush(text(1)?, number(2)?, number(3)?),
             "msync" => Self::Msync(text(1)?, number(2)?, number(3)?),
             "unmap" => Self::Unmap(text(1)?),
+            "probe" => Self::Probe(text(1)?),
             other => return Err(format!("no such call: {other}")),
         })
     }

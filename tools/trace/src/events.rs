@@ -37,6 +37,8 @@ pub enum Event {
         /// What it returned.
         result: i64,
     },
+    /// A write-back that the plugin could not follow.
+    Trouble,
 }
 
 /// Kinds of fences.
@@ -66,19 +68,7 @@ impl Trace {
                 bytes.len()
             ));
         }
-        let trace = Self(bytes);
-        for record in trace.0.chunks(RECORD) {
-            if record[0] == 5 {
-                let text = String::from_utf8_lossy(&record[16..]).into_owned();
-                return Err(format!(
-                    "{}: the plugin lost track: {} at {:#x}",
-                    path.display(),
-                    text.trim(),
-                    word(record, 8)
-                ));
-            }
-        }
-        Ok(trace)
+        Ok(Self(bytes))
     }
 
     /// How many events there are.
@@ -107,6 +97,7 @@ impl Trace {
                 call: word(r, 8),
                 result: word(r, 16) as i64,
             },
+            (5, _) => Event::Trouble,
             (kind, code) => {
                 return Err(format!(
                 "event {index}: kind {kind}, code {code}: made by another version of the plugin?"
@@ -114,6 +105,18 @@ impl Trace {
             }
         };
         Ok((r[1].into(), event))
+    }
+}
+
+impl Trace {
+    /// The words that go with trouble.
+    pub fn trouble(&self, index: usize) -> String {
+        let r = &self.0[index * RECORD..][..RECORD];
+        format!(
+            "event {index}: {} at {:#x}",
+            String::from_utf8_lossy(&r[16..]).trim(),
+            word(r, 8)
+        )
     }
 }
 

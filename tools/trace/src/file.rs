@@ -7,6 +7,7 @@
 //! of its work: some bytes, but a block that was published by it wholly or not at all.
 
 use crate::call::pattern;
+use crate::probe;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -127,6 +128,15 @@ impl File {
         let at = offset as usize;
         Arc::make_mut(&mut self.bytes)[at..at + 8].copy_from_slice(&value.to_le_bytes());
         Arc::make_mut(&mut self.written).insert(offset / BLOCK);
+    }
+
+    /// The stores of a probe through a mapping.
+    pub fn probe(&mut self) {
+        for (offset, value, len) in probe::WORDS {
+            let mut word = self.word(offset / 8).to_le_bytes();
+            word[..len].copy_from_slice(&value.to_le_bytes()[..len]);
+            self.store(offset, u64::from_le_bytes(word));
+        }
     }
 
     /// What was stored to a range is durable now.

@@ -6,14 +6,15 @@
 //! the trace, forms the images that a power cut may have left at many of its moments, and judges each.
 
 use clap::{Args, Parser, Subcommand};
-use explore::{explore, Deaf, Options, Walk};
+use explore::{explore, Deaf, Options};
 use ochre::engine::media::Media;
-use ochre_sim::MemoryMedia;
+use ochre_crash::arena::Arena;
+use ochre_sim::persistency::Word;
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use walk::{Counts, Walk};
 
 mod call;
 mod events;
@@ -21,7 +22,9 @@ mod explore;
 mod file;
 mod model;
 mod plan;
+mod probe;
 mod recovered;
+mod walk;
 
 /// A namespace in fsdax mode has an info block of this size before its data.
 const START: u64 = 2 << 20;
@@ -113,7 +116,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// The filesystem's part of an NVDIMM's image.
-fn read_image(path: &Path) -> Result<MemoryMedia, String> {
+fn read_image(path: &Path) -> Result<Arena, String> {
     let said = |e: std::io::Error| format!("{}: {e}", path.display());
     let file = File::open(path).map_err(said)?;
     let len = file.metadata().map_err(said)?.len();
@@ -122,19 +125,21 @@ fn read_image(path: &Path) -> Result<MemoryMedia, String> {
         .ok_or(format!("{}: too short", path.display()))?
         / START
         * START;
-    let media = MemoryMedia::new(size);
+    let arena = Arena::new(size, true);
     let mut page = [0; PAGE];
     for at in (0..size).step_by(PAGE) {
         file.read_exact_at(&mut page, START + at).map_err(said)?;
-        if page.iter().any(|b| *b != 0) {
-            media.store(at, &page);
-        }
+        let words = page.chunks_exact(8).enumerate().filter_map(|(i, bytes)| {
+            let value = u64::from_le_bytes(bytes.try_into().ok()?);
+            (value != 0).then(|| Word::whole(at + i as u64 * 8, value))
+        });
+        arena.put(&words.collect::<Vec<_>>());
     }
-    Ok(media)
+    Ok(arena)
 }
 
 /// The first byte at which two images differ.
-fn difference(a: &MemoryMedia, b: &MemoryMedia) -> Result<Option<u64>, String> {
+fn difference(a: &Arena, b: &Arena) -> Result<Option<u64>, String> {
     let (mut x, mut y) = ([0; PAGE], [0; PAGE]);
     for at in (0..a.size()).step_by(PAGE) {
         let read = a.read(at, &mut x).and_then(|()| b.read(at, &mut y));
@@ -147,139 +152,122 @@ fn difference(a: &MemoryMedia, b: &MemoryMedia) -> Result<Option<u64>, String> {
 }
 
 fn explored(arguments: &Explore) -> Result<ExitCode, String> {
-    let trace = events::Trace::read(&arguments.run.join("trace"))?;
-    let lines = call::parse(&read_text(&arguments.run.join("calls"))?)?;
-    let initial = read_image(&arguments.run.join("trace.initial"))?;
-    let options = Options {
-        states: arguments.states,
-        between: arguments.between,
-        points: arguments.points,
-        seed: arguments.seed,
-        locked: arguments.locked,
-        without: arguments.without,
-        event: arguments.event,
-        state: arguments.state,
+    let run = &arguments.run;
+    let trace = events::Trace::read(&run.join("trace"))?;
+    let lines = call::parse(&read_text(&run.join("calls"))?)?;
+    let options = arguments.options();
+    let walk = || {
+        let initial = read_image(&run.join("trace.initial"))?;
+        Ok(Walk::new(&trace, &lines, START, initial, options.seed))
     };
     // Nothing is worth a word if the trace is not the whole truth: played to its end it gives what the NVDIMM held in the end.
-    let whole = Options {
-        without: None,
-        ..options.clone()
-    };
-    let end = Walk::new(&trace, &lines, START, initial.snapshot(), 0).finish(&whole)?;
-    let real = read_image(&arguments.run.join("pmem/nvdimm0.img"))?;
-    if let Some(at) = difference(&end, &real)? {
+    let mut counts = Counts::default();
+    let end = walk()?.finish(&options, &mut counts)?;
+    if let Some(at) = difference(&end, &read_image(&run.join("pmem/nvdimm0.img"))?)? {
         return Err(format!("the trace is not whole: played to its end, it differs from the NVDIMM at byte {at:#x} of the filesystem"));
     }
+    drop(end);
     println!(
         "trace: {} events; played to the end they give what the NVDIMM held, byte by byte",
         trace.len()
     );
+    println!(
+        "trace: {} stores, {} write-backs and {} fences in the filesystem",
+        counts.stores, counts.write_backs, counts.fences
+    );
+    if counts.probes == 0 {
+        return Err("the calls have no probe of the plugin".into());
+    }
+    println!(
+        "trace: {} probes of the plugin recorded as they must be",
+        counts.probes
+    );
     // The engine's complaints about what a crash left are none of this tool's: a panic is reported as a violation.
     std::panic::set_hook(Box::new(|_| ()));
-    let replay = format!(
-        "build/bin/ochre-trace explore {} --states {} --seed {}{}",
-        arguments.run.display(),
-        options.states,
-        options.seed,
-        if options.locked { " --locked" } else { "" }
-    );
-    let mut walk = Walk::new(&trace, &lines, START, initial, options.seed);
-    let mut exporter = Exporter {
+    let replay = arguments.replay();
+    let moments = counts.moments.min(options.points);
+    let exporter = Exporter {
         arguments,
-        seen: 0,
-        every: 1,
-        left: Vec::new(),
+        options: &options,
+        every: (moments / arguments.export.max(1)).max(1),
     };
-    let report = explore(&mut walk, &options, &replay, |point| exporter.see(point))?;
-    exporter.write()?;
+    let mut report = explore(walk, &options, &replay, |walk, number| {
+        exporter.see(walk, number)
+    })?;
+    report.violations.sort();
     for line in report.violations.iter().take(20) {
         println!("violation: {line}");
     }
-    let [stores, write_backs, fences] = report.events;
-    println!("{stores} stores, {write_backs} write-backs and {fences} fences in the filesystem");
     println!(
-        "crash-vm: {} system calls traced, {} crash points, {} images, {} violations",
-        report.calls,
-        report.points,
+        "crash-vm: {} system calls traced, {moments} crash points, {} images, {} violations",
+        counts.calls,
         report.images,
         report.violations.len()
     );
-    if arguments.without.is_some() {
-        println!("(deaf on purpose: violations are right here)");
-    }
-    if report.violations.is_empty() && (report.images > 0 || arguments.event.is_some()) {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Ok(ExitCode::FAILURE)
+    let good = report.violations.is_empty() && report.images > 0;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-/// Numbers and bytes.
-type Pages = Vec<(u64, Vec<u8>)>;
+impl Explore {
+    fn options(&self) -> Options {
+        Options {
+            states: self.states,
+            between: self.between,
+            points: self.points,
+            seed: self.seed,
+            locked: self.locked,
+            without: self.without,
+            event: self.event,
+            state: self.state,
+        }
+    }
 
-/// Keeps an even choice of images, however many moments there will be: each second one goes when there are twice as many as
-/// wanted.
+    /// The command that explores as this one does.
+    fn replay(&self) -> String {
+        let locked = if self.locked { " --locked" } else { "" };
+        let (run, states, seed) = (self.run.display(), self.states, self.seed);
+        format!("build/bin/ochre-trace explore {run} --states {states} --seed {seed}{locked}")
+    }
+}
+
+/// Leaves an even choice of images for the module.
 struct Exporter<'a> {
     arguments: &'a Explore,
-    seen: u64,
+    options: &'a Options,
     every: u64,
-    left: Vec<(Pages, String)>,
 }
 
 impl Exporter<'_> {
-    fn see(&mut self, point: &explore::Point) -> Result<(), String> {
-        let wanted = self.arguments.export;
-        self.seen += 1;
-        if wanted == 0 || self.seen % self.every != 0 {
-            return Ok(());
-        }
-        // Among the images of a moment take another one each time.
-        let state = self.seen as usize % point.len();
-        let Ok(tree) = point.judge(state) else {
-            return Ok(());
-        };
-        self.left
-            .push((pages(&point.image(state))?, tree.manifest()));
-        if self.left.len() as u64 >= 2 * wanted {
-            let mut keep = false;
-            self.left.retain(|_| {
-                keep = !keep;
-                keep
-            });
-            self.every *= 2;
-        }
-        Ok(())
-    }
-
     /// Image `n` as `n.pages`: for each page that is not zero its number (8 bytes) and its bytes; `n.manifest`: what it holds.
-    fn write(&self) -> Result<(), String> {
-        if self.arguments.export == 0 {
+    fn see(&self, walk: &Walk<'_>, moment: u64) -> Result<(), String> {
+        let number = moment / self.every;
+        if moment % self.every != 0 || number >= self.arguments.export {
             return Ok(());
         }
         let to = &self.arguments.export_to;
         let said = |e: std::io::Error| format!("{}: {e}", to.display());
         std::fs::create_dir_all(to).map_err(said)?;
-        let step = (self.left.len() / self.arguments.export.max(1) as usize).max(1);
-        for (n, (pages, manifest)) in self
-            .left
-            .iter()
-            .step_by(step)
-            .take(self.arguments.export as usize)
-            .enumerate()
-        {
-            let mut file = File::create(to.join(format!("{n}.pages"))).map_err(said)?;
-            for (number, bytes) in pages {
-                file.write_all(&number.to_le_bytes())
-                    .and_then(|()| file.write_all(bytes))
-                    .map_err(said)?;
-            }
-            std::fs::write(to.join(format!("{n}.manifest")), manifest).map_err(said)?;
-        }
-        Ok(())
+        let states = walk.states(self.options);
+        // Among the images of a moment another one each time.
+        let words = states.state(number as usize % states.len());
+        let Ok(tree) = walk.judge(&words) else {
+            return Ok(());
+        };
+        walk.arena().push();
+        walk.arena().put(&words);
+        let pages = pages(walk.arena());
+        walk.arena().pop();
+        std::fs::write(to.join(format!("{number}.pages")), pages?).map_err(said)?;
+        std::fs::write(to.join(format!("{number}.manifest")), tree.manifest()).map_err(said)
     }
 }
 
 /// The pages of an image that hold something.
-fn pages(image: &impl Media) -> Result<Pages, String> {
+fn pages(image: &impl Media) -> Result<Vec<u8>, String> {
     let mut pages = Vec::new();
     let mut page = [0; PAGE];
     for number in 0..image.size() / PAGE as u64 {
@@ -287,7 +275,8 @@ fn pages(image: &impl Media) -> Result<Pages, String> {
             .read(number * PAGE as u64, &mut page)
             .map_err(|e| format!("page {number}: {e:?}"))?;
         if page.iter().any(|b| *b != 0) {
-            pages.push((number, page.to_vec()));
+            pages.extend(number.to_le_bytes());
+            pages.extend(page);
         }
     }
     Ok(pages)

@@ -268,6 +268,11 @@ impl Model {
                 self.change_file(&format!("@{slot}"))?
                     .flush(at / 64 * 64..(at + len).next_multiple_of(64));
             }
+            Call::Probe(slot) => {
+                let file = self.change_file(&format!("@{slot}"))?;
+                file.probe();
+                file.flush(0..BLOCK);
+            }
             Call::Msync(slot, at, len) => {
                 self.change_file(&format!("@{slot}"))?
                     .flush(*at..(at + len).next_multiple_of(BLOCK));
@@ -299,6 +304,11 @@ impl Model {
                     return vec![self.clone()];
                 };
                 with(p, file.punching(*at, *len)).into_iter().collect()
+            }
+            Call::Probe(slot) => {
+                let mut state = self.clone();
+                let done = state.change_file(&format!("@{slot}")).map(File::probe);
+                done.map(|()| state).into_iter().collect()
             }
             // Until it returns nothing is promised; that a word arrives is in the set of what it may hold already.
             Call::Fsync(_) | Call::Msync(..) | Call::Flush(..) => vec![self.clone()],

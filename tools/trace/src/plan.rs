@@ -286,6 +286,9 @@ impl Maker {
         self.call(Call::Mkdir(top.into()));
         let file = format!("{top}/f");
         self.mapped(&file, "s", LEN, true);
+        // The first store brings the block, so that the probe meets no fault.
+        self.call(Call::Store("s".into(), 8, 1));
+        self.call(Call::Probe("s".into()));
         for _ in 0..size {
             let at = self.store("s", LEN);
             if self.below(2) == 0 {
