@@ -592,6 +592,8 @@ impl Explorer<'_> {
             all_blocks: share(16 * self.effort.unmount, 1),
             using: share(self.effort.unmount, 2),
             unmount: share(self.effort.unmount / 2, 2),
+            read_only: share(2 * self.effort.unmount, 3),
+            early: share(self.effort.unmount, 4),
         };
         arena.push();
         arena.put(words);

@@ -26,6 +26,10 @@ pub struct Depth {
     pub using: bool,
     /// Unmount it and check it again.
     pub unmount: bool,
+    /// Mount it read-only before, and look at names and bytes then.
+    pub read_only: bool,
+    /// Look at it before its orphans are finished, too.
+    pub early: bool,
 }
 
 /// Blocks of a file from which on it is only looked at block by block if a call has changed it.
@@ -63,24 +67,26 @@ pub fn check(arena: &Arena, unmounted: bool) -> Result<(), String> {
 /// Judges the image on the arena, which is changed by it. `base`: the state before all calls, to know what is untouched.
 pub fn judge(arena: &Arena, base: &Tree, allowed: &[&Tree], depth: Depth) -> Result<(), String> {
     let text = |what: &'static str| move |e: Error| format!("{what} fails: {e}");
+    let base = (!depth.all_blocks).then_some(base);
+    let mut first = None;
+    if depth.read_only {
+        let options = MountOptions { read_only: true };
+        let fs = Filesystem::mount(arena.clone(), &options).map_err(text("read-only mount"))?;
+        let found = matching(&fs, base, allowed, true);
+        first = Some(found.map_err(|fault| format!("read-only: {fault}"))?);
+    }
     let fs = Filesystem::mount(arena.clone(), &MountOptions::default()).map_err(text("mount"))?;
+    if depth.early {
+        // What is looked at is put right on the way.
+        let found = matching(&fs, base, allowed, false);
+        first = Some(found.map_err(|fault| format!("before orphans are finished: {fault}"))?);
+    }
     fs.finish_orphans().map_err(text("finishing orphans"))?;
     check(arena, false)?;
-    let base = (!depth.all_blocks).then_some(base);
-    let mut faults = Vec::new();
-    let mut matched = None;
-    for (number, tree) in allowed.iter().enumerate() {
-        match (Comparison { fs: &fs, base }).tree(tree) {
-            Ok(()) => {
-                matched = Some(number);
-                break;
-            }
-            Err(fault) => faults.push(format!("not state {number}: {fault}")),
-        }
-    }
-    let Some(matched) = matched else {
-        faults.dedup();
-        return Err(faults.join("; "));
+    let matched = match first {
+        // It stays the state that it was.
+        Some(number) => matching(&fs, base, &allowed[number..=number], false).map(|_| number)?,
+        None => matching(&fs, base, allowed, false)?,
     };
     if fs.read_only_error() {
         return Err("it went read-only".into());
@@ -95,6 +101,29 @@ pub fn judge(arena: &Arena, base: &Tree, allowed: &[&Tree], depth: Depth) -> Res
         check(arena, true).map_err(|e| format!("after unmount {e}"))?;
     }
     Ok(())
+}
+
+/// The number of the state that the filesystem is in.
+fn matching(
+    fs: &Filesystem<Arena>,
+    base: Option<&Tree>,
+    allowed: &[&Tree],
+    bytes_only: bool,
+) -> Result<usize, String> {
+    let comparison = Comparison {
+        fs,
+        base,
+        bytes_only,
+    };
+    let mut faults = Vec::new();
+    for (number, tree) in allowed.iter().enumerate() {
+        match comparison.tree(tree) {
+            Ok(()) => return Ok(number),
+            Err(fault) => faults.push(format!("not state {number}: {fault}")),
+        }
+    }
+    faults.dedup();
+    Err(faults.join("; "))
 }
 
 /// Makes files longer and looks at what comes to light; creates and removes a file.
@@ -154,6 +183,8 @@ fn put_to_use(fs: &Filesystem<Arena>, tree: &Tree) -> Result<(), String> {
 struct Comparison<'a> {
     fs: &'a Filesystem<Arena>,
     base: Option<&'a Tree>,
+    /// Not what lies behind the end of a file: a truncate may still have to free it.
+    bytes_only: bool,
 }
 
 impl Comparison<'_> {
@@ -270,7 +301,10 @@ impl Comparison<'_> {
             }
         }
         let end = node.cells.last_key_value().map_or(0, |(&b, _)| b + 1);
-        let end = end.max(FileBlock::after(node.size).0) + 1;
+        let end = match self.bytes_only {
+            true => FileBlock::after(node.size).0,
+            false => end.max(FileBlock::after(node.size).0) + 1,
+        };
         let mut at = 0;
         while at < end {
             let found = self

@@ -58,6 +58,12 @@ pub enum Op {
     Truncate(&'static str, u64),
     /// `truncate` in its two halves: the size, then the blocks.
     TruncateDeferred(&'static str, u64),
+    /// The first half alone: blocks that somebody holds stay the file's until `TruncateFinish`, or the last close.
+    TruncateBegin(&'static str, u64),
+    /// The second half.
+    TruncateFinish(&'static str),
+    /// A `pwrite` whose user pages cannot be read: bytes are copied, nothing is published.
+    WriteAborted(&'static str, u64, u64),
     /// `FALLOC_FL_PUNCH_HOLE` of whole blocks.
     Punch(&'static str, u64, u64),
     /// Zeroing of bytes.
@@ -74,6 +80,8 @@ pub enum Op {
     Sync,
     /// Unmount and mount.
     Remount,
+    /// Remount read-only, and read-write again.
+    ReadOnlyAndBack,
     /// So many long symbolic links made and removed, on all CPUs in turn: lanes fill up. Not explored.
     Burn(usize),
 }
@@ -174,6 +182,12 @@ pub const CATALOG: &[Op] = &[
     TruncateDeferred("/foo", 4000),
     TruncateDeferred("/many", 100),
     TruncateDeferred("/A/foo", 0),
+    TruncateBegin("/foo", 100),
+    TruncateBegin("/many", 4096),
+    TruncateFinish("/foo"),
+    TruncateFinish("/many"),
+    WriteAborted("/foo", 20_000, 30_000),
+    WriteAborted("/A/pre", 5 * B, B),
     Punch("/foo", 1, 2),
     Punch("/foo", 0, 100),
     Punch("/many", 100, 900),
@@ -190,12 +204,16 @@ pub const CATALOG: &[Op] = &[
     Freeze,
     Sync,
     Remount,
+    ReadOnlyAndBack,
 ];
 
 impl Op {
     /// The paths that it names.
     pub fn paths(self) -> Vec<&'static str> {
         match self {
+            Tmpfile | CloseAll | Checkpoint | Freeze | Sync | Remount | ReadOnlyAndBack
+            | Burn(_) => Vec::new(),
+            Link(a, b) | Rename(a, b) | Exchange(a, b) => vec![a, b],
             Create(a)
             | Mknod(a, _)
             | Mkdir(a)
@@ -205,18 +223,19 @@ impl Op {
             | UnlinkOpen(a)
             | Rmdir(a)
             | SetAttributes(a)
-            | Touch(a) => vec![a],
-            Link(a, b) | Rename(a, b) | Exchange(a, b) => vec![a, b],
-            Write(a, ..)
+            | Touch(a)
+            | Write(a, ..)
+            | WriteAborted(a, ..)
             | Append(a, _)
             | MapWrite(a, _)
             | Fault(a, ..)
             | Preallocate(a, ..)
             | Truncate(a, _)
             | TruncateDeferred(a, _)
+            | TruncateBegin(a, _)
+            | TruncateFinish(a)
             | Punch(a, ..)
             | Zero(a, ..) => vec![a],
-            Tmpfile | CloseAll | Checkpoint | Freeze | Sync | Remount | Burn(_) => Vec::new(),
         }
     }
 
@@ -230,7 +249,12 @@ impl Op {
 
     /// Whether it can run in the midst of `other`: neither needs an inode that the other has locked, and not both make one.
     pub fn fits_into(self, other: Self) -> bool {
-        let whole = |op| matches!(op, CloseAll | Remount | Burn(_) | Freeze | Sync | Tmpfile);
+        let whole = |op| {
+            matches!(
+                op,
+                CloseAll | Remount | ReadOnlyAndBack | Burn(_) | Freeze | Sync | Tmpfile
+            )
+        };
         if whole(self) || whole(other) || other == Checkpoint || (self.creates() && other.creates())
         {
             return false;

@@ -91,6 +91,8 @@ pub struct World {
     pub steps: Vec<Step>,
     inodes: HashMap<Id, Arc<Inode>>,
     open: Vec<Id>,
+    /// Files with a truncate of which only the size is done.
+    pending: Vec<Id>,
     clock: i64,
     random: Random,
     op: usize,
@@ -113,6 +115,7 @@ impl World {
             steps: Vec::new(),
             inodes: HashMap::new(),
             open: Vec::new(),
+            pending: Vec::new(),
             clock: 1_800_000_000_000_000_000,
             random: Random::new(seed),
             op: 0,
@@ -132,6 +135,7 @@ impl World {
             steps: Vec::new(),
             inodes: self.inodes.clone(),
             open: self.open.clone(),
+            pending: self.pending.clone(),
             clock: self.clock + 500_000_000,
             random: Random::new(1),
             op: self.op,
@@ -390,12 +394,15 @@ impl World {
             return;
         }
         let inode = self.inodes.remove(&id).expect("inode");
+        self.pending.retain(|&p| p != id);
         self.always(&[], |fs| fs.evict(&inode), |tree| tree.nodes[id] = None);
     }
 
     pub(crate) fn file(&self, path: &str) -> Option<Id> {
         let id = self.tree.find(path)?;
-        (self.tree.get(id).kind() == FileKind::Regular).then_some(id)
+        // The kernel lets nobody at a file's blocks while it has some to free.
+        let ready = self.tree.get(id).kind() == FileKind::Regular && !self.pending.contains(&id);
+        ready.then_some(id)
     }
 
     /// Runs one operation; false: it does not apply here, nothing was called.
@@ -440,6 +447,9 @@ impl World {
             }
             Op::Truncate(path, size) => self.truncate(path, size),
             Op::TruncateDeferred(path, size) => self.truncate_deferred(path, size),
+            Op::TruncateBegin(path, size) => self.truncate_begin(path, size),
+            Op::TruncateFinish(path) => self.truncate_finish(path),
+            Op::WriteAborted(path, offset, len) => self.write_aborted(path, offset, len),
             Op::Punch(path, first, end) => self.punch(path, first, end),
             Op::Zero(path, offset, len) => self.zero(path, offset, len),
             Op::SetAttributes(path) => self.set_attributes(path),
@@ -448,6 +458,10 @@ impl World {
             Op::Freeze => self.volume_call(|fs| fs.freeze()),
             Op::Sync => self.volume_call(|fs| fs.sync()),
             Op::Remount => self.remount(),
+            Op::ReadOnlyAndBack => {
+                self.volume_call(|fs| fs.remount(true));
+                self.volume_call(|fs| fs.remount(false));
+            }
             Op::Burn(count) => self.burn(count),
         }
         self.steps.len() > before
@@ -500,8 +514,11 @@ impl World {
         for id in std::mem::take(&mut self.open) {
             self.drop_if_gone(id);
         }
-        for (_, inode) in self.inodes.drain() {
-            let _ = self.fs.as_ref().map(|fs| fs.evict(&inode));
+        self.pending.clear();
+        let inodes: Vec<_> = self.inodes.drain().collect();
+        for (_, inode) in inodes {
+            // Finishes what a truncate has left.
+            self.always(&[], |fs| fs.evict(&inode), |_| ());
         }
         self.volume_call(|fs| fs.unmount());
         self.choose_cpu();

@@ -293,28 +293,65 @@ impl World {
     }
 
     pub(super) fn truncate_deferred(&mut self, path: &str, size: u64) {
+        self.truncate_begin(path, size);
+        self.truncate_finish(path);
+    }
+
+    pub(super) fn truncate_begin(&mut self, path: &str, size: u64) {
         let Some(id) = self.file(path) else { return };
         if size > self.tree.get(id).size {
             return;
         }
         let (inode, times) = (self.inode(id), self.times());
-        // Recovery finishes it, so from the first half on it looks done to whoever comes after a crash.
+        // Recovery finishes it, so from here on it looks done to whoever comes after a crash.
         let begun = self.always(
             &[id],
             |fs| fs.truncate_size(&inode, size, &times),
             |tree| truncate(tree, id, size),
         );
         if begun.is_some() {
-            let from = FileBlock::after(size);
-            self.always(
-                &[],
-                |fs| {
-                    while fs.free_beyond(&inode, from)? {}
-                    fs.zero_tail(&inode, size)
-                },
-                |_| (),
-            );
+            self.pending.push(id);
         }
+    }
+
+    pub(super) fn truncate_finish(&mut self, path: &str) {
+        let Some(id) = self.tree.find(path) else {
+            return;
+        };
+        if !self.pending.contains(&id) {
+            return;
+        }
+        let inode = self.inode(id);
+        let size = self.tree.get(id).size;
+        let from = FileBlock::after(size);
+        self.always(
+            &[],
+            |fs| {
+                while fs.free_beyond(&inode, from)? {}
+                fs.zero_tail(&inode, size)
+            },
+            |_| (),
+        );
+        self.pending.retain(|&p| p != id);
+    }
+
+    /// Copies into blocks that are then given back. Only into such as are not the file's yet.
+    pub(super) fn write_aborted(&mut self, path: &str, offset: u64, len: u64) {
+        let Some(id) = self.file(path) else { return };
+        let inode = self.inode(id);
+        let start = FileBlock::of(offset);
+        let blocks = FileBlock::after(offset + len).0 - start.0;
+        let arena = self.arena.clone();
+        let abort = |fs: &Filesystem<Arena>| {
+            let reserved = fs.reserve_write(&inode, start, blocks, offset + len)?;
+            if reserved.kind != WriteKind::InPlace {
+                let bytes = vec![0xab; (reserved.len * BLOCK_SIZE) as usize];
+                arena.store_through(reserved.block.address(), &bytes);
+            }
+            fs.cancel(reserved);
+            Ok(())
+        };
+        self.call(Vec::new(), &[], abort, |_| ());
     }
 
     pub(super) fn punch(&mut self, path: &str, first: u64, end: u64) {
