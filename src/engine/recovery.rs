@@ -21,6 +21,7 @@ use super::checksum::Keys;
 use super::error::{Error, Result};
 use super::format::ag::{METADATA_BLOCKS, UNCOUNTED};
 use super::format::journal::*;
+use super::format::superblock::RO_COMPAT;
 use super::journal::{
     entries_sum, read_checkpoint, record_size, record_sum, record_word0, store_checkpoint,
     RECOVERY_GAP,
@@ -159,12 +160,17 @@ fn collect<M: Media>(
     Ok(found)
 }
 
-/// Repeats the journal of a volume. Returns C, the slot that holds it, and what was done. `WriteProtected` if there is something
-/// to repeat and the medium may not be stored to.
+/// Repeats the journal of a volume. Returns C, the slot that holds it, and what was done. If there is something to repeat:
+/// `WriteProtected` when the medium may not be stored to, `UnknownFeatures` when a version made the records that allows this one
+/// only to read.
 pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, usize, Summary)> {
     let g = &info.geometry;
-    let protected = media.is_write_protected();
-    if !Mutant::NoJournalWriteBack.active() && !protected {
+    let refusal = match info.features[1] & !RO_COMPAT {
+        _ if media.is_write_protected() => Some(Error::WriteProtected),
+        0 => None,
+        unknown => Some(Error::UnknownFeatures(unknown)),
+    };
+    if !Mutant::NoJournalWriteBack.active() && refusal.is_none() {
         media.write_back(
             g.journal.address(),
             g.orphans.address() - g.journal.address(),
@@ -180,10 +186,10 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
     };
     let mut buffer = record_buffer()?;
     let found = collect(media, g, keys, checkpoint, &mut buffer, &mut summary)?;
-    if protected {
+    if let Some(refusal) = refusal {
         return match found.is_empty() {
             true => Ok((checkpoint, slot, summary)),
-            false => Err(Error::WriteProtected),
+            false => Err(refusal),
         };
     }
     let mut touched = Touched::new(g)?;

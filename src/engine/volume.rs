@@ -74,7 +74,7 @@ impl<M: Media> Volume<M> {
         }
         let keys = Keys::new(info.secret)?;
         check_header(&media, &info, &keys)?;
-        let (checkpoint, slot, recovered) = if info.clean || unknown != 0 {
+        let (checkpoint, slot, recovered) = if info.clean {
             let (checkpoint, slot) = read_checkpoint(&media, &info.geometry, &keys)?;
             (checkpoint, slot, recovery::Summary::default())
         } else {
