@@ -118,23 +118,37 @@ pub(super) fn keep_edges(inode: &INode<Ochre>, pages: PageRange, wide: PageRange
 }
 
 /// Sets the size of a file, and its modification and change time, durably.
+///
+/// Both ways may have to wait for a page, with no lock held, and whoever ran meanwhile may have
+/// left the file on the other side of `size`: each wait is followed by a new look at which way to
+/// go. (A shrink taken for growth would free blocks under mapped pages.)
 pub(super) fn set_size(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
-    if size > file.inode().size() {
-        return grow(file, size);
+    loop {
+        if size > file.inode().size() {
+            if defer::make_room(file, size, false)? {
+                continue;
+            }
+            return grow(file, size);
+        }
+        let policy = defer::policy(file.inode().super_block());
+        if policy == Layout::Defer && defer::truncate(file, size)? {
+            return Ok(());
+        }
+        let faults = break_layout(file, beyond(size))?;
+        if size <= file.inode().size() {
+            return shrink(file, size, &faults);
+        }
     }
-    let pages = beyond(size);
-    if defer::policy(file.inode().super_block()) == Layout::Defer && defer::truncate(file, size)? {
-        return Ok(());
-    }
-    let faults = break_layout(file, pages)?;
+}
+
+/// One transaction, unless the file is in very many pieces. Its pages are unmapped and faults are
+/// locked out, so that nobody can meet the blocks that it frees before the size is set.
+fn shrink(
+    file: &Exclusive<'_, Ochre>,
+    size: u64,
+    faults: &InvalidateExclusive<'_, Ochre>,
+) -> Result {
     let inode = file.inode();
-    if size > inode.size() {
-        // Another call made the file shorter still while we waited.
-        drop(faults);
-        return grow(file, size);
-    }
-    // One transaction, unless the file is in very many pieces. Its pages are unmapped and faults
-    // are locked out, so that nobody can meet the blocks that it frees before the size is set.
     let result = engine(inode).truncate(inner(inode), size, &now(file));
     if result.is_ok() || inner(inode).attributes().size == size {
         file.set_size(size);
@@ -153,8 +167,7 @@ pub(super) fn beyond(size: u64) -> PageRange {
 }
 
 /// The new part is a hole; the engine zeroes the rest of the block that was the last.
-fn grow(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
-    defer::make_room(file, size, false)?;
+fn grow(file: &Exclusive<'_, Ochre>, size: u64) -> Result {
     let inode = file.inode();
     engine(inode)
         .truncate(inner(inode), size, &now(file))
