@@ -15,6 +15,14 @@ struct Pages {
     poison: Vec<(u64, u64)>,
 }
 
+impl Pages {
+    /// A store over all of a poisoned range makes it readable again, as the driver of a block device does.
+    fn heal(&mut self, address: u64, len: u64) {
+        self.poison
+            .retain(|(p, n)| *p < address || p + n > address + len);
+    }
+}
+
 /// Memory that tests look at from outside: clones share it.
 #[derive(Clone)]
 pub struct MemoryMedia {
@@ -94,6 +102,7 @@ impl MemoryMedia {
             "store outside the medium at {address:#x}"
         );
         let mut pages = self.lock();
+        pages.heal(address, bytes.len() as u64);
         let mut done = 0;
         while done < bytes.len() {
             let at = address + done as u64;
@@ -114,6 +123,7 @@ impl MemoryMedia {
             "store outside the medium at {address:#x}"
         );
         let mut pages = self.lock();
+        pages.heal(address, len);
         let mut at = address;
         let end = address + len;
         while at < end {

@@ -4,18 +4,22 @@
 
 #![expect(missing_docs, reason = "names of tests' helpers say what they do")]
 
+pub mod contents;
 pub mod golden;
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use ochre::engine::checksum::{Domain, Keys};
+use ochre::engine::error::Error;
 use ochre::engine::filesystem::{
     Filesystem, Inode, MountOptions, NewInode, PublishArgs, Times, WriteReservation,
 };
 use ochre::engine::format::ag::ChunkEntry;
 use ochre::engine::format::inode::InodeRecord;
-use ochre::engine::fsck::{self, Issue, Observer, Options, Summary};
+use ochre::engine::fsck::{
+    self, Action, Issue, Observer, Options, Outcome, RepairOptions, Repairer, Summary,
+};
 use ochre::engine::media::Media;
 use ochre::engine::mkfs::{mkfs, MkfsOptions};
 use ochre::engine::superblock::{self, SuperInfo};
@@ -46,6 +50,26 @@ impl Observer for Issues {
     fn issue(&mut self, issue: &Issue) {
         self.0.push(*issue);
     }
+}
+
+/// Repairs an image without asking; says what was done.
+#[derive(Default)]
+pub struct Actions(pub Vec<Action>);
+
+impl Repairer for Actions {
+    fn action(&mut self, action: &Action) {
+        self.0.push(*action);
+    }
+}
+
+/// Repairs an image, without asking.
+pub fn repair<M: Media>(media: &M) -> Result<(Vec<Action>, Outcome), Error> {
+    let mut actions = Actions::default();
+    let options = RepairOptions {
+        now: Timestamp(1_800_000_000_000_000_000),
+    };
+    let outcome = fsck::repair(media, options, &mut actions)?;
+    Ok((actions.0, outcome))
 }
 
 /// Checks an unmounted image.
