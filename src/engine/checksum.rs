@@ -156,6 +156,12 @@ impl Keys {
     }
 }
 
+/// The key of 32-bit word number `index` of a superblock.
+#[cfg(not(CONFIG_RUST))]
+pub fn superblock_key(index: u64) -> u64 {
+    derive([0, 0], index)
+}
+
 /// The superblock's checksum over `bytes`, whose word 1 is the checksum itself.
 pub fn superblock(bytes: &[u8]) -> u64 {
     let secret = [0, 0];

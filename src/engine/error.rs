@@ -68,6 +68,8 @@ pub enum Error {
     WrongVersion(u32),
     /// Mount: incompatible features that this code does not know.
     UnknownFeatures(u64),
+    /// Mount: a repair was begun and not finished.
+    UnfinishedRepair,
     /// Mount for writing: features that only permit reading.
     UnknownReadOnlyFeatures(u64),
     /// Mount: the filesystem has more blocks than the device.
@@ -128,7 +130,7 @@ impl Error {
             Self::NotEmpty => 39,
             Self::Unsupported => 95,
             Self::Stale => 116,
-            Self::Corrupt(_) => 117,
+            Self::Corrupt(_) | Self::UnfinishedRepair => 117,
         }
     }
 }
@@ -162,6 +164,7 @@ impl core::fmt::Display for Error {
             Self::WrongType => "not an Ochre filesystem",
             Self::WrongVersion(v) => return write!(f, "format version {v} is not known to this version of Ochre"),
             Self::UnknownFeatures(bits) => return write!(f, "incompatible features {bits:#x} are not known to this version of Ochre"),
+            Self::UnfinishedRepair => "a repair of it was not finished; run fsck.ochre",
             Self::UnknownReadOnlyFeatures(bits) => {
                 return write!(f, "features {bits:#x} are not known to this version of Ochre: it can be mounted read-only only");
             }

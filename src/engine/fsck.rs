@@ -30,6 +30,7 @@
 //! its blocks and leaves its names without a target. All are reported; the first is the cause.
 
 pub mod issue;
+pub mod repair;
 
 mod bitmap;
 mod directories;
@@ -38,6 +39,7 @@ mod groups;
 mod inodes;
 mod leaf;
 mod links;
+mod remedy;
 mod space;
 mod superblock;
 mod symlinks;
@@ -55,6 +57,7 @@ use bitmap::Bitmap;
 use table::Table;
 
 pub use issue::{Copy, EntryFault, Issue, NodeFault};
+pub use repair::{can_repair, repair, Action, Class, Outcome, RepairOptions, Repairer};
 
 /// How to check.
 #[derive(Clone, Copy, Debug)]

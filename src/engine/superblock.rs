@@ -153,6 +153,11 @@ pub struct SuperInfo {
 }
 
 impl SuperInfo {
+    /// A repair is under way, or was when it was interrupted.
+    pub const fn repairing(&self) -> bool {
+        self.features[2] & REPAIRING != 0
+    }
+
     /// The superblock as it lies on the medium, with its checksum, in the state `clean`.
     pub fn to_disk(&self) -> Superblock {
         let g = &self.geometry;
@@ -191,7 +196,7 @@ impl SuperInfo {
 }
 
 /// Judges one superblock that was read from byte `address`.
-fn parse(sb: &Superblock, address: u64) -> Result<SuperInfo> {
+pub(super) fn parse(sb: &Superblock, address: u64) -> Result<SuperInfo> {
     if sb.magic.get() != MAGIC {
         return Err(Error::WrongType);
     }
@@ -202,7 +207,7 @@ fn parse(sb: &Superblock, address: u64) -> Result<SuperInfo> {
     if sb.version.get() != VERSION {
         return Err(Error::WrongVersion(sb.version.get()));
     }
-    let unknown = sb.incompat.get() & !INCOMPAT;
+    let unknown = sb.incompat.get() & !(INCOMPAT | REPAIRING);
     if unknown != 0 {
         return Err(Error::UnknownFeatures(unknown));
     }
@@ -211,7 +216,11 @@ fn parse(sb: &Superblock, address: u64) -> Result<SuperInfo> {
     if !(MIN_LANES..=MAX_LANES).contains(&lanes) || !lanes.is_power_of_two() || blocks > 1 << 36 {
         return bad;
     }
-    let Some(geometry) = Geometry::plan(blocks, sb.phase.get(), lanes) else {
+    let phase = sb.phase.get();
+    if phase % BLOCK_SIZE != 0 || phase >= SLOT_BLOCKS * BLOCK_SIZE {
+        return bad;
+    }
+    let Some(geometry) = Geometry::plan(blocks, phase, lanes) else {
         return bad;
     };
     let told = (

@@ -60,6 +60,9 @@ impl<M: Media> Volume<M> {
                 info.geometry.blocks - 1
             ));
         }
+        if info.repairing() {
+            return Err(Error::UnfinishedRepair);
+        }
         let unknown = info.features[1] & !RO_COMPAT;
         if unknown != 0 && !read_only {
             return Err(Error::UnknownReadOnlyFeatures(unknown));

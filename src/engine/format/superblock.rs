@@ -19,6 +19,9 @@ pub const COMPAT: u64 = 0;
 pub const RO_COMPAT: u64 = 0;
 /// Features that a kernel must know.
 pub const INCOMPAT: u64 = 0;
+/// In the word of incompatible features: a repair is under way. Nothing mounts such a filesystem, and no version that does
+/// not know this bit does; `fsck.ochre` clears it when it is through.
+pub const REPAIRING: u64 = 1;
 /// State: everything is in place, the journal holds nothing to replay.
 pub const CLEAN: u64 = u64::from_le_bytes(*b"clean   ");
 /// State: mounted for writing, or not unmounted.

@@ -36,7 +36,6 @@ impl Bitmap {
     }
 
     /// Whether a bit is set.
-    #[cfg(test)]
     pub(super) fn get(&self, block: Block) -> bool {
         let word = self.words.get(usize_of(block.0 >> 6));
         word.is_some_and(|word| word >> (block.0 & 63) & 1 != 0)
@@ -60,6 +59,48 @@ impl Bitmap {
             at += take;
         }
         first
+    }
+
+    /// Clears a bit; says whether it was set.
+    pub(super) fn clear(&mut self, block: Block) -> bool {
+        let bit = 1u64 << (block.0 & 63);
+        match self.words.get_mut(usize_of(block.0 >> 6)) {
+            Some(word) if *word & bit != 0 => {
+                *word &= !bit;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether any of `len` bits is set.
+    pub(super) fn any(&self, start: Block, len: u64) -> bool {
+        self.run_of(start, len, false) != len
+    }
+
+    /// How many of `len` bits from `start` on have this value, up to the first that has the other.
+    pub(super) fn run_of(&self, start: Block, len: u64, value: bool) -> u64 {
+        let mut at = 0;
+        while at < len {
+            let word = self.word(start.plus(at));
+            let other = if value { !word } else { word };
+            let same = u64::from(other.trailing_zeros());
+            at += same;
+            if same < 64 {
+                break;
+            }
+        }
+        at.min(len)
+    }
+
+    /// A copy.
+    pub(super) fn copy(&self) -> Result<Self> {
+        let mut words = Vec::new();
+        words.extend_from_slice(&self.words)?;
+        Ok(Self {
+            words,
+            len: self.len,
+        })
     }
 
     /// The 64 bits from `start` on, which may be any bit; those outside are 0.
@@ -106,5 +147,11 @@ mod tests {
         assert_eq!(map.word(Block(990)), 1 << 9);
         assert_eq!(map.set_run(Block(990), u64::MAX), Some(Block(999)));
         assert!(map.memory() >= 125);
+        assert_eq!(map.run_of(Block(60), 500, true), 200);
+        assert_eq!(map.run_of(Block(260), 500, false), 500);
+        assert_eq!(map.run_of(Block(260), 5000, false), 730);
+        assert!(map.any(Block(250), 64) && !map.any(Block(260), 64));
+        assert!(map.clear(Block(70)) && !map.clear(Block(70)));
+        assert_eq!(map.run_of(Block(60), 500, true), 10);
     }
 }

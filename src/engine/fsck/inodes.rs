@@ -9,6 +9,7 @@ use crate::engine::format::inode::{
     InodeRecord, INLINE_EXTENTS, INLINE_SIZE, MAGIC, RECORD_SIZE, ROOT_DIRECTORY, ROOT_EXTENT_TREE,
     ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK, ROOT_NONE, ROOT_SYMLINK_BLOCKS,
 };
+use crate::engine::format::node::MAX_HEIGHT;
 use crate::engine::media::Media;
 use crate::engine::types::{u64_of, usize_of, FileKind, Ino, BLOCK_SIZE, MAX_FILE_SIZE};
 use crate::engine::verify;
@@ -119,6 +120,26 @@ impl<M: Media> Check<'_, M> {
             self.report(Issue::InodeField {
                 ino,
                 field: "device number",
+            });
+        }
+        // With links a place in the table means a truncation that is not finished.
+        if record.orphan.get() != 0 && record.nlink.get() != 0 && kind != FileKind::Regular {
+            self.report(Issue::InodeField {
+                ino,
+                field: "place in the orphan table",
+            });
+        }
+        if record.root != ROOT_INLINE_EXTENTS && usize::from(record.count) > INLINE_EXTENTS {
+            self.report(Issue::InodeField {
+                ino,
+                field: "number of extents",
+            });
+        }
+        let has_tree = matches!(record.root, ROOT_EXTENT_TREE | ROOT_DIRECTORY);
+        if !has_tree && record.height > MAX_HEIGHT {
+            self.report(Issue::InodeField {
+                ino,
+                field: "height",
             });
         }
         let counted = match kind {

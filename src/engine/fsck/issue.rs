@@ -87,7 +87,7 @@ pub enum EntryFault {
 }
 
 impl EntryFault {
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Place => "lies outside the heap or overlaps another",
             Self::Name => "has an impossible name",
@@ -115,6 +115,8 @@ pub enum Issue {
     SuperblocksDiffer,
     /// The superblock's numbers contradict each other or the device.
     Geometry(&'static str),
+    /// A repair was begun and not finished.
+    UnfinishedRepair,
     /// The filesystem was not unmounted.
     NotClean(u64),
     /// The journal's header block cannot be used.
@@ -227,6 +229,7 @@ impl Issue {
             Self::SuperblockDamaged(..) => "SuperblockDamaged",
             Self::SuperblocksDiffer => "SuperblocksDiffer",
             Self::Geometry(_) => "Geometry",
+            Self::UnfinishedRepair => "UnfinishedRepair",
             Self::NotClean(_) => "NotClean",
             Self::JournalHeader(_) => "JournalHeader",
             Self::NoCheckpoint => "NoCheckpoint",
@@ -283,6 +286,7 @@ impl fmt::Display for Issue {
             }
             Self::SuperblocksDiffer => f.write_str("the superblock and its copy differ"),
             Self::Geometry(field) => write!(f, "superblock: impossible {field}"),
+            Self::UnfinishedRepair => f.write_str("a repair was begun and not finished"),
             Self::NotClean(state) => {
                 write!(f, "the filesystem was not unmounted (state {state:#x})")
             }

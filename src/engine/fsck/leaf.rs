@@ -19,23 +19,23 @@ use super::{Check, EntryFault, Issue, NodeFault};
 
 /// An entry and its place.
 #[derive(Clone, Copy)]
-struct Entry<'a> {
-    key: u64,
-    ino: Ino,
-    kind: u8,
-    name: &'a [u8],
+pub(super) struct Entry<'a> {
+    pub(super) key: u64,
+    pub(super) ino: Ino,
+    pub(super) kind: u8,
+    pub(super) name: &'a [u8],
     /// Bytes in the heap, with padding.
-    start: usize,
-    len: usize,
+    pub(super) start: usize,
+    pub(super) len: usize,
 }
 
 /// Which 8-byte units of the leaf belong to an entry.
 #[derive(Default)]
-struct Heap([u64; 8]);
+pub(super) struct Heap([u64; 8]);
 
 impl Heap {
     /// Takes units; false if one was taken.
-    fn take(&mut self, start: usize, len: usize) -> bool {
+    pub(super) fn take(&mut self, start: usize, len: usize) -> bool {
         let mut free = true;
         for unit in start / 8..(start + len) / 8 {
             if let Some(word) = self.0.get_mut(unit / 64) {
@@ -136,7 +136,7 @@ impl<M: Media> Check<'_, M> {
     }
 }
 
-fn bitmap(bytes: &[u8]) -> u128 {
+pub(super) fn bitmap(bytes: &[u8]) -> u128 {
     let bits = bytes
         .get(usize_of(BITMAP_OFFSET)..)
         .and_then(<[u8]>::first_chunk::<16>);
@@ -144,7 +144,7 @@ fn bitmap(bytes: &[u8]) -> u128 {
 }
 
 /// The entry in a slot, if it lies wholly within the heap.
-fn entry(bytes: &[u8], slot: usize) -> Option<Entry<'_>> {
+pub(super) fn entry(bytes: &[u8], slot: usize) -> Option<Entry<'_>> {
     let at = usize_of(OFFSETS_OFFSET).checked_add(slot.checked_mul(2)?)?;
     let start = usize::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk::<2>()?));
     if start < usize_of(HEAP_OFFSET) || start % 8 != 0 {
@@ -166,12 +166,12 @@ fn entry(bytes: &[u8], slot: usize) -> Option<Entry<'_>> {
     })
 }
 
-fn possible(name: &[u8]) -> bool {
+pub(super) fn possible(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/') && !name.contains(&0)
 }
 
 /// Live and dead entries together fill the heap from its start to the end of the block.
-fn heap_adds_up(bytes: &[u8], live: usize, bitmap: u128) -> bool {
+pub(super) fn heap_adds_up(bytes: &[u8], live: usize, bitmap: u128) -> bool {
     let Ok((header, _)) = BlockHeader::read_from_prefix(bytes) else {
         return false;
     };

@@ -10,7 +10,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::format::ag::{METADATA_BLOCKS, MIN_BLOCKS};
 use crate::engine::format::journal::{self, CheckpointSlot, JournalHeader};
 use crate::engine::format::superblock::{
-    Superblock, CHECKED, CLEAN, INCOMPAT, MAGIC, STATE_OFFSET, VERSION,
+    Superblock, CHECKED, CLEAN, INCOMPAT, MAGIC, REPAIRING, STATE_OFFSET, VERSION,
 };
 use crate::engine::media::Media;
 use crate::engine::types::{usize_of, Block, Ino, AG_BLOCKS, BLOCK_SIZE, SLOT_BLOCKS};
@@ -107,10 +107,12 @@ pub(super) fn read<M: Media>(
     if superblock.version.get() != VERSION {
         return Err(Error::WrongVersion(superblock.version.get()));
     }
-    if superblock.incompat.get() & !INCOMPAT != 0 {
-        return Err(Error::UnknownFeatures(
-            superblock.incompat.get() & !INCOMPAT,
-        ));
+    let unknown = superblock.incompat.get() & !(INCOMPAT | REPAIRING);
+    if unknown != 0 {
+        return Err(Error::UnknownFeatures(unknown));
+    }
+    if superblock.incompat.get() & REPAIRING != 0 {
+        report(Issue::UnfinishedRepair);
     }
     if superblock.blocks.get() > device_blocks {
         return Err(Error::DeviceTooSmall {
@@ -176,7 +178,7 @@ fn impossible(superblock: &Superblock) -> Option<&'static str> {
     let aligned = start
         .checked_add(phase)
         .is_some_and(|block| block % SLOT_BLOCKS == 0);
-    if phase >= SLOT_BLOCKS || !aligned {
+    if superblock.phase.get() % BLOCK_SIZE != 0 || phase >= SLOT_BLOCKS || !aligned {
         return Some("start of the groups");
     }
     if superblock.root.get() != Ino::ROOT.0 {

@@ -11,17 +11,33 @@ use crate::engine::types::{u32_of, u64_of, usize_of, FileKind, Ino};
 use crate::platform::Vec;
 
 /// The record is in use.
-pub(super) const USED: u8 = 1;
+pub(super) const USED: u16 = 1;
 /// The record's link count and kind could be read.
-pub(super) const KNOWN: u8 = 2;
+pub(super) const KNOWN: u16 = 2;
 /// The record says that it is in the orphan table.
-pub(super) const CLAIMS_ORPHAN: u8 = 4;
+pub(super) const CLAIMS_ORPHAN: u16 = 4;
 /// The inode is in the orphan table.
-pub(super) const ORPHAN: u8 = 8;
+pub(super) const ORPHAN: u16 = 8;
 /// A directory on the way up that is being followed.
-pub(super) const ON_PATH: u8 = 16;
+pub(super) const ON_PATH: u16 = 16;
 /// A directory whose way up was followed.
-pub(super) const FOLLOWED: u8 = 32;
+pub(super) const FOLLOWED: u16 = 32;
+/// Repair: something is wrong with the tree, and parts of it may be found elsewhere.
+pub(super) const BROKEN: u16 = 64;
+/// Repair: the count of blocks of this file is wrong.
+pub(super) const SUSPECT: u16 = 8192;
+/// Repair: the size is to be made from the content.
+pub(super) const NEEDS_SIZE: u16 = 128;
+/// Repair: a directory that hangs on the tree.
+pub(super) const CONNECTED: u16 = 256;
+/// Repair: some directory has a name for this directory.
+pub(super) const NAMED: u16 = 512;
+/// Repair: the name of this directory that stays was met.
+pub(super) const TAKEN: u16 = 1024;
+/// Repair: gets a name in `lost+found`.
+pub(super) const LOST: u16 = 2048;
+/// Repair: the directory's names are to be written anew.
+pub(super) const REWRITE: u16 = 4096;
 
 /// One record.
 #[derive(Clone, Copy, Default)]
@@ -33,13 +49,13 @@ pub(super) struct Entry {
     /// 1 + the index of the directory that holds this one; 0 if none was found.
     pub(super) parent: u32,
     /// [`USED`] and so on.
-    pub(super) flags: u8,
+    pub(super) flags: u16,
     /// As in a directory entry; 0 if unknown.
     pub(super) kind: u8,
 }
 
 impl Entry {
-    pub(super) fn is(&self, flag: u8) -> bool {
+    pub(super) fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
@@ -90,7 +106,7 @@ impl Table {
             mask,
         })?;
         for slot in 0..CHUNK_INODES {
-            let flags = if mask >> slot & 1 != 0 { USED } else { 0 };
+            let flags = if mask >> slot & 1 != 0 { USED } else { 0u16 };
             self.entries.push(Entry {
                 flags,
                 ..Entry::default()
@@ -157,6 +173,20 @@ impl Table {
 
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
         self.entries.get_mut(index)
+    }
+
+    /// Changes a chunk's mask; its entries are the caller's.
+    pub(super) fn set_mask(&mut self, chunk: usize, mask: u64) {
+        if let Some(chunk) = self.chunks.get_mut(chunk) {
+            chunk.mask = mask;
+        }
+    }
+
+    /// How many chunks a group has.
+    pub(super) fn chunks_in_group(&self, ag: u32) -> u32 {
+        u32_of(u64_of(
+            self.chunks.iter().filter(|chunk| chunk.ag == ag).count(),
+        ))
     }
 
     /// Set bits of the chunk masks of a group.
