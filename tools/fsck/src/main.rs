@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `fsck.ochre`: replays the journal of an Ochre filesystem and checks all of it.
+//! `fsck.ochre`: replays the journal of an Ochre filesystem, checks all of it, and repairs it.
 //!
-//! The check itself is the engine's ([`ochre::engine::fsck`]). Here is what fsck(8) wants of its
+//! Check and repair are the engine's ([`ochre::engine::fsck`]). Here is what fsck(8) wants of its
 //! helpers: options, exit status, a progress bar, and that a filesystem is never checked while
 //! something else can change it.
 
@@ -26,33 +26,35 @@ pub const ERRORS_LEFT: u8 = 4;
 pub const OPERATIONAL: u8 = 8;
 /// The command line makes no sense.
 pub const USAGE: u8 = 16;
+/// The user stopped it.
+pub const CANCELLED: u8 = 32;
 
-/// Check an Ochre filesystem, after replaying its journal.
+/// Check and repair an Ochre filesystem, after replaying its journal.
 #[derive(Parser)]
 #[command(
     name = "fsck.ochre",
     bin_name = "fsck.ochre",
     version,
     disable_version_flag = true,
-    after_help = "Exit status: 0 no errors, 1 errors corrected (journal replayed, orphans finished),\n\
-        4 errors left, 8 the check could not be made, 16 wrong usage.\n\n\
-        With -n a journal that is not empty is replayed in memory only, so that the check sees\n\
-        what a mount would make of the image."
+    after_help = "Exit status: 0 no errors, 1 errors corrected (or journal replayed, orphans finished),\n\
+        4 errors left, 8 the check could not be made, 16 wrong usage, 32 interrupted.\n\n\
+        Without -n, -y and -p it asks on the terminal before each step of a repair.\n\
+        With -n journal and repair happen in memory only: it shows what would be done."
 )]
 struct Arguments {
     /// Block device (such as /dev/pmem0) or image file
     #[arg(value_name = "DEVICE")]
     device: PathBuf,
 
-    /// Change nothing, only look
+    /// Change nothing; show what would be done
     #[arg(short = 'n', long = "no", conflicts_with_all = ["yes", "preen"])]
     no: bool,
 
-    /// Correct without asking
+    /// Repair without asking
     #[arg(short = 'y', long = "yes", conflicts_with = "preen")]
     yes: bool,
 
-    /// Correct what is safe, without asking; skip the check after a proper unmount unless -f
+    /// Repair what is safe, without asking; skip the check after a proper unmount unless -f
     #[arg(short = 'p', long = "preen", short_alias = 'a')]
     preen: bool,
 
@@ -64,8 +66,13 @@ struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Show progress even if the standard error stream is no terminal (fsck(8) passes it)
-    #[arg(short = 'C', value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "0", hide = true)]
+    /// Show progress: 0 as a bar, else in numbers on this descriptor (fsck(8) passes it)
+    #[arg(
+        short = 'C',
+        value_name = "FD",
+        allow_negative_numbers = true,
+        hide = true
+    )]
     progress: Option<i32>,
 
     /// Print no summary if nothing is wrong

@@ -1,29 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One run: open, replay, check, finish orphans.
+//! One run: open, replay, check, repair, check again, finish orphans.
 //!
-//! Orphans are finished after the check and only if it found nothing: finishing one frees blocks,
-//! and in a damaged image these may be someone else's too.
+//! With `-n` all of it happens in memory, above the image: what would be done is found out by doing
+//! it there. Orphans are finished at the end and only if nothing is wrong any more: finishing one
+//! frees blocks, and in a damaged image these may be someone else's too.
+
+use std::io::{stdin, stdout, IsTerminal};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ochre::engine::error::Error;
 use ochre::engine::filesystem::{Filesystem, MountOptions};
-use ochre::engine::fsck::{self, Copy, Issue, Observer, Options, Summary};
+use ochre::engine::fsck::{self, Copy, Issue, Observer, Options, RepairOptions, Summary};
 use ochre::engine::media::Media;
-use ochre::engine::superblock;
+use ochre::engine::superblock::{self, SuperInfo};
+use ochre::engine::types::Timestamp;
 use ochre::platform::log;
 use ochre_tools::device::{self, Access};
 use ochre_tools::image::{Borrowed, Image};
 use ochre_tools::overlay::Overlay;
 use ochre_tools::units::show_size;
 
-use crate::output::Output;
-use crate::{Arguments, CLEAN, CORRECTED, ERRORS_LEFT};
+use crate::output::{Mode, Output};
+use crate::{Arguments, CANCELLED, CLEAN, CORRECTED, ERRORS_LEFT};
 
-/// Checks, and says with which status to end.
+/// Repairs that follow each other at most; the second finds what the first one uncovered.
+const ROUNDS: usize = 3;
+
+/// Checks and repairs, and says with which status to end.
 ///
 /// # Errors
 ///
-/// Why the check could not be made.
+/// Why it could not be done.
 pub fn run(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
     let access = if arguments.no {
         Access::ReadExclusive
@@ -42,89 +50,172 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
         Ok(info) => Some(info),
         // Both copies are damaged: the check names the faults.
         Err(Error::Corrupt(_)) => None,
+        Err(Error::WrongType) if fsck::can_repair(&probe) => None,
         Err(error) => return Err(explain(&name, error)),
     };
     let phase = facts_phase.or(info.map(|info| info.phase)).unwrap_or(0);
     let image = probe.with_phase(phase);
-    let Some(info) = info else {
-        check(&image, Options::default(), output).map_err(|error| explain(&name, error))?;
-        return Ok(ERRORS_LEFT);
-    };
-    output.identity(&name, &info);
+    output.identity(&name, info.as_ref());
 
-    if arguments.preen && info.clean && !arguments.force {
+    let clean = info.is_some_and(|info| info.clean && !info.repairing());
+    if arguments.preen && clean && !arguments.force {
         output.skipped();
         return Ok(CLEAN);
     }
+    let session = Session {
+        name: &name,
+        mode: mode(arguments),
+        info,
+    };
     if arguments.no {
-        if info.from_backup {
-            // Recovery restores it from its copy, here in the overlay only.
-            output.issue(&Issue::SuperblockDamaged(Copy::Primary, "cannot be used"));
-        }
         let overlay = Overlay::new(Borrowed(&image));
-        let (status, _) = recover_and_check(&name, &overlay, info.clean, output)?;
+        let status = session.all(&overlay, output)?;
+        // In the overlay only: nothing was corrected.
+        let wrong = output.issues() != 0 || info.is_none_or(|info| info.from_backup);
         return Ok(match status {
-            _ if info.from_backup => ERRORS_LEFT,
-            // In the overlay only: nothing was corrected.
+            CORRECTED if wrong => ERRORS_LEFT,
             CORRECTED => CLEAN,
             other => other,
         });
     }
-    if info.from_backup {
-        output.superblock_restored();
-    }
-    let (mut status, summary) = recover_and_check(&name, &image, info.clean, output)?;
-    if status != ERRORS_LEFT && summary.orphans != 0 {
-        finish_orphans(&image).map_err(|error| explain(&name, error))?;
-        output.orphans_finished(summary.orphans);
-        let again = check(&image, Options::default(), output);
-        let again = again.map_err(|error| explain(&name, error))?;
-        status = if again.issues == 0 {
-            CORRECTED
-        } else {
-            ERRORS_LEFT
-        };
-    }
+    let status = session.all(&image, output)?;
     image
         .finish()
         .map_err(|error| format!("cannot write to {name}: {error}"))?;
     Ok(status)
 }
 
-/// Replays the journal if the filesystem was not unmounted, then checks.
-fn recover_and_check<M: Media>(
-    name: &str,
-    media: &M,
-    clean: bool,
-    output: &mut Output,
-) -> Result<(u8, Summary), String> {
-    let mut options = Options::default();
-    let mut replayed = None;
-    if !clean {
-        match replay(media) {
-            Ok(records) => {
-                replayed = Some(records);
-                output.replayed(records);
+fn mode(arguments: &Arguments) -> Mode {
+    if arguments.no {
+        Mode::No
+    } else if arguments.yes {
+        Mode::Yes
+    } else if arguments.preen {
+        Mode::Preen
+    } else if stdin().is_terminal() && stdout().is_terminal() && !arguments.json {
+        Mode::Ask
+    } else {
+        Mode::Nobody
+    }
+}
+
+/// What the steps have in common.
+struct Session<'a> {
+    name: &'a str,
+    mode: Mode,
+    info: Option<SuperInfo>,
+}
+
+impl Session<'_> {
+    /// Everything, on the image or above it.
+    fn all<M: Media>(&self, media: &M, output: &mut Output) -> Result<u8, String> {
+        let mut status = CLEAN;
+        let mut options = Options::default();
+        if let Some(info) = self.info {
+            if info.from_backup && !info.repairing() {
+                if self.mode == Mode::No {
+                    // Recovery restores it from its copy, here in the overlay only.
+                    output.issue(&Issue::SuperblockDamaged(Copy::Primary, "cannot be used"));
+                } else {
+                    output.superblock_restored();
+                }
             }
-            Err(error @ (Error::NoMemory | Error::UnknownReadOnlyFeatures(_))) => {
-                return Err(explain(name, error));
-            }
-            Err(error) => {
-                // What recovery stumbled over is damage; the check goes on and finds it.
-                options.unmounted = false;
-                output.not_replayed(&error);
+            if !info.clean || info.repairing() {
+                match replay(media) {
+                    Ok(records) => {
+                        output.replayed(records);
+                        status = CORRECTED;
+                    }
+                    Err(error @ (Error::NoMemory | Error::UnknownReadOnlyFeatures(_))) => {
+                        return Err(explain(self.name, error));
+                    }
+                    Err(error) => {
+                        // What recovery stumbled over is damage; the check goes on and finds it,
+                        // and the repair replays what can be.
+                        options.unmounted = false;
+                        output.not_replayed(&error);
+                    }
+                }
             }
         }
+        let mut summary = match check(media, options, output) {
+            // Nothing that looks like a superblock, and yet there is one.
+            Err(Error::WrongType) => Summary::default(),
+            other => other.map_err(|error| explain(self.name, error))?,
+        };
+        let wrong = |summary: &Summary, options: &Options| {
+            summary.issues != 0 || !summary.complete || !options.unmounted
+        };
+        if wrong(&summary, &options) {
+            if self.mode == Mode::Nobody {
+                return Err(format!(
+                    "{} has errors; to repair them use -y (yes to all), -p (what is safe) or a \
+                     terminal to be asked on; -n only looks",
+                    self.name
+                ));
+            }
+            if self.mode == Mode::Preen && !(summary.complete && output.all_safe()) {
+                output.not_safe();
+                return Ok(ERRORS_LEFT);
+            }
+            for _ in 0..ROUNDS {
+                match self.repair(media, output)? {
+                    CORRECTED => {}
+                    other => return Ok(other),
+                }
+                options = Options::default();
+                output.again();
+                summary =
+                    check(media, options, output).map_err(|error| explain(self.name, error))?;
+                if !wrong(&summary, &options) {
+                    break;
+                }
+            }
+            if wrong(&summary, &options) {
+                return Ok(ERRORS_LEFT);
+            }
+            status = CORRECTED;
+        }
+        if summary.orphans != 0 && self.mode != Mode::No {
+            finish_orphans(media).map_err(|error| explain(self.name, error))?;
+            output.orphans_finished(summary.orphans);
+            let again = check(media, Options::default(), output);
+            let again = again.map_err(|error| explain(self.name, error))?;
+            status = if again.issues == 0 {
+                CORRECTED
+            } else {
+                ERRORS_LEFT
+            };
+        }
+        Ok(status)
     }
-    let summary = check(media, options, output).map_err(|error| explain(name, error))?;
-    let status = if summary.issues != 0 || !options.unmounted {
-        ERRORS_LEFT
-    } else if replayed.is_some() {
-        CORRECTED
-    } else {
-        CLEAN
-    };
-    Ok((status, summary))
+
+    /// One repair: corrected, left, or cancelled.
+    fn repair<M: Media>(&self, media: &M, output: &mut Output) -> Result<u8, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
+        let options = RepairOptions {
+            now: Timestamp(now),
+        };
+        output.repairing(self.mode);
+        match fsck::repair(media, options, output) {
+            Ok(outcome) => {
+                output.repaired(&outcome);
+                Ok(if outcome.cancelled {
+                    CANCELLED
+                } else if outcome.left != 0 || outcome.refused.is_some() {
+                    ERRORS_LEFT
+                } else {
+                    CORRECTED
+                })
+            }
+            Err(Error::Corrupt(_)) => {
+                output.hopeless();
+                Ok(ERRORS_LEFT)
+            }
+            Err(error) => Err(explain(self.name, error)),
+        }
+    }
 }
 
 fn check<M: Media>(media: &M, options: Options, output: &mut Output) -> Result<Summary, Error> {

@@ -116,29 +116,125 @@ fn after_a_crash_the_journal_is_replayed_and_orphans_are_finished() {
         .stdout(contains("1 file,"));
 }
 
-#[test]
-fn damage_is_named_and_left() {
-    let (_directory, path) = place();
+/// An image with an inode whose checksum is wrong beyond one word, and its message.
+fn damaged(path: &std::path::Path) -> String {
     let sample = sample();
-    sample.flip(sample.record_address(sample.file) + 32, 0);
-    sample.save(&path).expect("an image file");
+    let record = sample.record_address(sample.file);
+    sample.flip(record + 32, 0);
+    sample.flip(record + 36, 0);
+    sample.save(path).expect("an image file");
+    format!("inode {}: wrong checksum", sample.file)
+}
+
+#[test]
+fn damage_is_shown_and_left_without_a_yes() {
+    let (_directory, path) = place();
+    let message = damaged(&path);
     let before = fs::read(&path).expect("the image");
-    let message = format!("inode {}: wrong checksum", sample.file);
-    for option in ["-n", "-y", "-p", "-f"] {
-        let mut command = fsck();
-        if option == "-p" {
-            command.arg("-f");
-        }
-        command.arg(option).arg(&path).assert().code(4).stdout(
-            contains(message.clone())
-                .and(contains("1 error;"))
-                .and(contains("errors left")),
-        );
-    }
+    fsck().arg("-n").arg(&path).assert().code(4).stdout(
+        contains(message.clone())
+            .and(contains("would be done: inode"))
+            .and(contains("1 error;"))
+            .and(contains("nothing was changed; fsck.ochre -y does")),
+    );
+    fsck()
+        .args(["-p", "-f"])
+        .arg(&path)
+        .assert()
+        .code(4)
+        .stdout(contains(message.clone()).and(contains("run fsck.ochre manually")));
+    fsck()
+        .arg(&path)
+        .assert()
+        .code(8)
+        .stdout(contains(message))
+        .stderr(contains("use -y").and(contains("-p")).and(contains("-n")));
     assert!(
         before == fs::read(&path).expect("the image"),
         "a damaged image was written to"
     );
+}
+
+#[test]
+fn damage_is_repaired() {
+    let (_directory, path) = place();
+    let message = damaged(&path);
+    fsck().arg("-y").arg(&path).assert().code(1).stdout(
+        contains(message)
+            .and(contains("done: inode"))
+            .and(contains("1 error, corrected;")),
+    );
+    fsck()
+        .args(["-n", "-f"])
+        .arg(&path)
+        .assert()
+        .code(0)
+        .stdout(contains("no errors"));
+}
+
+#[test]
+fn preening_repairs_what_is_safe() {
+    let (_directory, path) = place();
+    let sample = sample();
+    let block = sample.free_block();
+    sample.toggle_mark(block);
+    sample.save(&path).expect("an image file");
+    fsck()
+        .args(["-p", "-f"])
+        .arg(&path)
+        .assert()
+        .code(1)
+        .stdout(contains("1 blocks freed"));
+    fsck().args(["-p", "-f"]).arg(&path).assert().code(0);
+}
+
+#[test]
+fn questions() {
+    // script(1) makes a terminal.
+    if std::process::Command::new("script")
+        .arg("-V")
+        .output()
+        .is_err()
+    {
+        return;
+    }
+    let ask = |path: &std::path::Path, answers: &'static str| {
+        let binary = assert_cmd::cargo::cargo_bin("fsck-ochre");
+        Command::new("script")
+            .args(["-qefc", &format!("{} {}", binary.display(), path.display())])
+            .arg("/dev/null")
+            .write_stdin(answers)
+            .assert()
+    };
+    let (_directory, path) = place();
+    damaged(&path);
+    ask(&path, "n\n").code(4).stdout(
+        contains("Repair inode records?").and(contains("repair ended before inode records")),
+    );
+    fsck().arg("-n").arg(&path).assert().code(4);
+    ask(&path, "maybe\ny\na\n")
+        .code(1)
+        .stdout(contains("error, corrected"));
+    fsck().args(["-n", "-f"]).arg(&path).assert().code(0);
+}
+
+#[test]
+fn progress_in_numbers() {
+    let (directory, path) = place();
+    save(&make(32 << 20), &path).expect("an image file");
+    let numbers = directory.path().join("numbers");
+    let binary = assert_cmd::cargo::cargo_bin("fsck-ochre");
+    let script = format!(
+        "{} -f -n -C5 {} 5>{}",
+        binary.display(),
+        path.display(),
+        numbers.display()
+    );
+    Command::new("sh").args(["-c", &script]).assert().code(0);
+    let text = fs::read_to_string(numbers).expect("numbers");
+    let last = text.lines().last().expect("a line");
+    assert_eq!(last, format!("5 1 1 {}", path.display()));
+    assert!(text.starts_with("1 0 1 "), "{text}");
 }
 
 #[test]
@@ -158,6 +254,12 @@ fn json() {
     assert_eq!(report["status"], 4);
     assert_eq!(report["issues"][0]["issue"], "Node");
     assert_eq!(report["issues"].as_array().map(Vec::len), Some(1));
+    assert_eq!(report["result"], "errors left");
+    assert_eq!(report["dry_run"], true);
+    assert_eq!(report["actions"][0]["action"], "NodeCorrected");
+    assert_eq!(report["actions"][0]["step"], "contents of files");
+    let remedy = report["issues"][0]["remedy"].as_str();
+    assert!(remedy.is_some_and(|remedy| remedy.contains("corrected if one word")));
     assert_eq!(report["directories"], 4);
     assert_eq!(report["symlinks"], 2);
 }
@@ -191,6 +293,24 @@ fn damaged_superblocks() {
         .assert()
         .code(4)
         .stdout(contains("copy of the superblock: wrong checksum").and(contains("ended early")));
+    fsck()
+        .arg("-y")
+        .arg(&path)
+        .assert()
+        .code(1)
+        .stdout(contains("superblock: the damaged word was put back"));
+    fsck().args(["-n", "-f"]).arg(&path).assert().code(0);
+    // The secret is gone: nothing can be told from nothing any more.
+    for at in [0, copy] {
+        sample.media.damage(at + 176, &[9; 32]);
+    }
+    sample.save(&path).expect("an image file");
+    fsck()
+        .arg("-y")
+        .arg(&path)
+        .assert()
+        .code(4)
+        .stdout(contains("this cannot be repaired"));
 }
 
 #[test]
