@@ -159,7 +159,7 @@ static void disturb(uint64_t turn)
 		}
 		break;
 	case 2: /* inodes that nobody uses go */
-		put_string("/proc/sys/vm/drop_caches", "6"); /* 4: without a word in the log */
+		put_string("/proc/sys/vm/drop_caches", "2");
 		break;
 	default:
 		sync();
@@ -345,6 +345,7 @@ int main(int count, char **arguments)
 
 	options(count, arguments);
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	put_string("/proc/sys/vm/drop_caches", "4"); /* from here on without a line in the log each time */
 	world_create();
 	choose_operations();
 	mount_fs();
