@@ -106,11 +106,10 @@ struct held {
 static bool hold(struct worker *w, struct held *h, unsigned long most)
 {
 	struct view views[HOLD_PAGES];
-	unsigned long room = rnd(w, 10) < 7 ? HUGE_PAGES : PAGES;
 
 	h->o = pick_file(w);
 	h->count = 1 + rnd(w, rnd(w, 2) ? 3 : most);
-	h->first = rnd(w, room - h->count + 1);
+	h->first = first_page(w, h->count);
 	if (!h->o)
 		return false;
 	if (!map_open(w, &h->m, h->o->fd, h->first, h->count, MAP_SHARED, rnd(w, 2)))

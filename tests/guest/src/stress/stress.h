@@ -31,10 +31,11 @@
 /* A file has so many pages that are checked in full, and behind them a few whose words belong to no file: see op_write_crosswise(). */
 #define PAGES 2048UL
 #define SCRATCH_PAGES 64UL
+#define HOT_PAGES 64UL
 #define ALL_PAGES (PAGES + SCRATCH_PAGES)
 #define SCRATCH_ID 0xfffffU
 
-#define SLOTS 6
+#define SLOTS 4
 #define MAX_FILES 96
 #define MAX_WORKERS 16
 #define MAX_OPERATIONS 40
@@ -154,6 +155,7 @@ void finding(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern const struct operation operations[];
 extern const unsigned int operation_count;
 uint64_t rnd(struct worker *w, uint64_t below);
+unsigned long first_page(struct worker *w, unsigned long count);
 void work(unsigned int number, uint64_t round);
 struct open_file *pick_file(struct worker *w);
 void outcome(struct worker *w, bool ok, const char *allowed);

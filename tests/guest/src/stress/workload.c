@@ -162,10 +162,10 @@ static unsigned long pages_up_to(struct worker *w, unsigned long most)
 	return chance(w, 50) ? 1 + rnd(w, most < 4 ? most : 4) : 1 + rnd(w, most);
 }
 
-/* Mostly within the first 2 MiB, so that workers meet. */
-static unsigned long first_page(struct worker *w, unsigned long count)
+/* Mostly within the first few pages, or the first 2 MiB, so that workers meet. */
+unsigned long first_page(struct worker *w, unsigned long count)
 {
-	unsigned long room = chance(w, 60) ? HUGE_PAGES : PAGES;
+	unsigned long room = chance(w, 50) ? HOT_PAGES : chance(w, 50) ? HUGE_PAGES : PAGES;
 
 	return rnd(w, room - count + 1);
 }
