@@ -492,6 +492,16 @@ impl<'a, M: Media> Transaction<'a, M> {
     /// Takes a free inode number, in group `agno` if possible: the number and the address of its record. Adds a chunk, in a
     /// transaction of its own, if there is none free.
     pub fn allocate_inode(&mut self, agno: u32) -> Result<(Ino, u64)> {
+        match self.take_inode(agno) {
+            Err(Error::NoSpace) if self.volume.has_quarantine() => {
+                self.volume.checkpoint()?;
+                self.take_inode(agno)
+            }
+            other => other,
+        }
+    }
+
+    fn take_inode(&mut self, agno: u32) -> Result<(Ino, u64)> {
         let g = self.volume.geometry();
         let count = g.ag_count;
         for step in 0..count {

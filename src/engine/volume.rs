@@ -398,6 +398,11 @@ impl<M: Media> Volume<M> {
         Err(Error::NoMemory)
     }
 
+    /// Whether a checkpoint would make blocks available.
+    pub(super) fn has_quarantine(&self) -> bool {
+        !self.alloc.quarantine.is_empty()
+    }
+
     pub(super) fn unreserve_quarantine(&self, n: usize) {
         if n > 0 {
             self.alloc.quarantine.unreserve(n);
