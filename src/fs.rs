@@ -20,6 +20,7 @@
 mod attributes;
 mod background;
 mod dax;
+mod debugfs;
 mod defer;
 mod fallocate;
 mod file;
@@ -43,7 +44,12 @@ use crate::{
     },
 };
 use core::sync::atomic::AtomicU8;
-use kernel::{prelude::*, sync::aref::ARef};
+use debugfs::Counters;
+use kernel::{
+    debugfs::File,
+    prelude::*,
+    sync::{aref::ARef, Arc},
+};
 
 /// The type of filesystem.
 pub(crate) struct Ochre;
@@ -54,6 +60,10 @@ pub(crate) struct Mount {
     pub(crate) engine: Filesystem<DaxMedia>,
     /// What a truncate does with pages that somebody holds.
     pub(crate) layout: AtomicU8,
+    /// Shows `counters`; goes before them.
+    pub(crate) _debugfs: Option<Pin<KBox<File<Arc<Counters>>>>>,
+    /// Who waits for whom.
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// What an inode holds besides the VFS's part.
@@ -85,6 +95,11 @@ pub(crate) fn engine_of(sb: &SuperBlock<Ochre>) -> &Filesystem<DaxMedia> {
 #[inline]
 pub(crate) fn engine(inode: &INode<Ochre>) -> &Filesystem<DaxMedia> {
     engine_of(inode.super_block())
+}
+
+/// Who waits for whom on the mount of an inode.
+pub(crate) fn counters(inode: &INode<Ochre>) -> &Counters {
+    &inode.super_block().data().counters
 }
 
 /// The engine's inode.

@@ -47,6 +47,7 @@ pub(crate) mod registration;
 pub(crate) mod rwsem;
 pub(crate) mod super_block;
 pub(crate) mod symlink;
+pub(crate) mod trace;
 pub(crate) mod transfer;
 pub(crate) mod wait;
 

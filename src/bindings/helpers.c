@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/sched/signal.h>
 #include <linux/string.h>
+#include <linux/version.h>
 #include "helpers.h"
 
 void ochre_memcpy_flushcache(void *to, const void *from, size_t n)
@@ -276,6 +277,116 @@ bool ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgo
 	xas_unlock_irq(&xas);
 	return found;
 }
+
+/*
+ * Moving the entry of a page that somebody holds to another index of the same file: src/vfs/mapping.rs says why, and
+ * why in these steps. It relies on how fs/dax.c keeps entries and share counts, so it is for kernels whose fs/dax.c was
+ * read: 7.2 and 7.3.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 2, 0) && LINUX_VERSION_CODE < KERNEL_VERSION(7, 4, 0)
+
+#define ENTRY_LOCKED BIT(0)
+#define ENTRY_PMD BIT(1)
+#define ENTRY_NO_PAGE (BIT(2) | BIT(3))
+
+/*
+ * Locks the folio and gives it a second entry, at @to. The caller holds invalidate_lock for write and has unmapped the
+ * page. -EAGAIN: the folio or the entry is locked, or not what the caller thinks; -EEXIST: @to is taken.
+ */
+int ochre_dax_move_begin(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	unsigned int order = folio_order(folio);
+	XA_STATE_ORDER(xas, &mapping->i_pages, to, order);
+	unsigned long value;
+	void *entry;
+	int error;
+
+	if (!folio_trylock(folio))
+		return -EAGAIN;
+	do {
+		error = -EAGAIN;
+		xas_lock_irq(&xas);
+		entry = xa_load(&mapping->i_pages, from);
+		value = xa_is_value(entry) ? xa_to_value(entry) : ENTRY_NO_PAGE;
+		if ((value & (ENTRY_LOCKED | ENTRY_NO_PAGE)) || page_folio(pfn_to_page(value >> 4)) != folio ||
+		    order != (value & ENTRY_PMD ? PMD_ORDER : 0) || folio->mapping != mapping ||
+		    folio->index != from || folio_mapped(folio))
+			goto unlock;
+		error = -EEXIST;
+		if (xas_find_conflict(&xas))
+			goto unlock;
+		xas_store(&xas, entry);
+		error = xas_error(&xas);
+		if (!error)
+			mapping->nrpages += 1UL << order;
+unlock:
+		xas_unlock_irq(&xas);
+	} while (xas_nomem(&xas, GFP_NOFS));
+	if (error)
+		folio_unlock(folio);
+	return error;
+}
+
+/* Takes the entry at @from away, and makes that at @to the folio's own. Cannot fail. */
+void ochre_dax_move_commit(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	loff_t start = (loff_t)from << PAGE_SHIFT;
+	void *entry;
+
+	for (;;) {
+		xa_lock_irq(&mapping->i_pages);
+		entry = xa_load(&mapping->i_pages, from);
+		if (!(xa_to_value(entry) & ENTRY_LOCKED))
+			break;
+		/* A write-back, or memory_failure(), which finds the entry by folio->mapping and unlocks it so. */
+		xa_unlock_irq(&mapping->i_pages);
+		schedule_timeout_uninterruptible(1);
+	}
+	/* From here to the end nobody finds the entry by the folio. */
+	folio->mapping = NULL;
+	folio->share = 2;
+	xa_unlock_irq(&mapping->i_pages);
+
+	/* Wakes all who wait for the entry, as only fs/dax.c can; the folio, being shared, stays in one piece. */
+	dax_delete_mapping_range(mapping, start, start + folio_size(folio) - 1);
+
+	xa_lock_irq(&mapping->i_pages);
+	WARN_ON_ONCE(folio->mapping || folio->share != 1);
+	folio->index = to;
+	folio->mapping = mapping;
+	xa_unlock_irq(&mapping->i_pages);
+	folio_unlock(folio);
+}
+
+/* Undoes ochre_dax_move_begin(). */
+void ochre_dax_move_cancel(struct address_space *mapping, pgoff_t to, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	XA_STATE_ORDER(xas, &mapping->i_pages, to, folio_order(folio));
+
+	/* Nobody waits for this entry: no fault, no dirty mark, and the folio's index is another. */
+	xas_lock_irq(&xas);
+	xas_store(&xas, NULL);
+	mapping->nrpages -= folio_nr_pages(folio);
+	xas_unlock_irq(&xas);
+	folio_unlock(folio);
+}
+#else
+int ochre_dax_move_begin(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page)
+{
+	return -EOPNOTSUPP;
+}
+
+void ochre_dax_move_commit(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page)
+{
+}
+
+void ochre_dax_move_cancel(struct address_space *mapping, pgoff_t to, struct page *page)
+{
+}
+#endif
 
 /* For eviction, which nothing may interrupt: until the page is idle or the time is up. Not counted as load. */
 void ochre_sleep_page_busy(struct page *page, unsigned int milliseconds)

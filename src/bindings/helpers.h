@@ -88,6 +88,9 @@ struct ochre_held {
 
 bool ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgoff_t last,
 			       unsigned long base_pfn, unsigned long pfns, struct ochre_held *held);
+int ochre_dax_move_begin(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page);
+void ochre_dax_move_commit(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page);
+void ochre_dax_move_cancel(struct address_space *mapping, pgoff_t to, struct page *page);
 void ochre_sleep_page_busy(struct page *page, unsigned int milliseconds);
 int ochre_wait_page_idle(struct page *page, unsigned int milliseconds);
 int ochre_wait_var_killable(void *var, bool (*condition)(void *), void *context);
@@ -132,5 +135,11 @@ void ochre_thread_sleep(struct page *page, bool (*wanted)(void *), void *context
 void ochre_thread_wake(struct task_struct *thread);
 void ochre_thread_stop(struct task_struct *thread);
 void ochre_wait_var_idle(void *var, bool (*condition)(void *), void *context);
+
+/* ---- src/bindings/trace.c: src/vfs/trace.rs ---- */
+void ochre_trace_layout_break(struct inode *inode, u64 first, u64 end, int result);
+void ochre_trace_layout_wait(struct inode *inode, u64 first, u64 end, int result);
+void ochre_trace_layout_defer(struct inode *inode, u64 first, u64 end, int result);
+void ochre_trace_dax_fault(struct inode *inode, u64 page, unsigned int order, bool write, unsigned int result);
 
 #endif

@@ -22,7 +22,7 @@ use crate::vfs::dax::{Fault, FaultResult, Outcome, Waited};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::iomap::{Extent, Operations, Place, Request};
 use crate::vfs::mapping::PageRange;
-use crate::vfs::INode;
+use crate::vfs::{trace, INode};
 use kernel::prelude::*;
 
 /// Bytes in a block, which is also a page.
@@ -237,7 +237,32 @@ impl Operations<Ochre> for FaultExtents {
 }
 
 /// Handles a fault.
-pub(super) fn fault(mut fault: Fault<'_, Ochre>) -> FaultResult {
+pub(super) fn fault(fault: Fault<'_, Ochre>) -> FaultResult {
+    let (inode, pages, write) = (fault.inode(), fault.pages(), fault.is_file_write());
+    let handled = handle(fault);
+    if let Handled::Here(result) = handled {
+        trace::dax_fault(inode, pages, write, result);
+    }
+    handled.result()
+}
+
+/// How a fault ended.
+enum Handled {
+    /// With the locks that it was called with.
+    Here(FaultResult),
+    /// They are gone, and the inode may be.
+    Elsewhere(FaultResult),
+}
+
+impl Handled {
+    fn result(self) -> FaultResult {
+        match self {
+            Self::Here(result) | Self::Elsewhere(result) => result,
+        }
+    }
+}
+
+fn handle(mut fault: Fault<'_, Ochre>) -> Handled {
     let inode = fault.inode();
     let pages = fault.pages();
     let in_flight = &inode.data().data.in_flight;
@@ -260,23 +285,23 @@ pub(super) fn fault(mut fault: Fault<'_, Ochre>) -> FaultResult {
             Outcome::Done(result)
                 if !(Fault::<Ochre>::is_fallback(result) && in_flight.is_claimed(pages)) =>
             {
-                return result;
+                return Handled::Here(result);
             }
             Outcome::NoSpace(result) => {
                 // There may be blocks whose last holder has just let go.
                 if core::mem::replace(&mut settled, true) {
-                    return result;
+                    return Handled::Here(result);
                 }
                 match fault.wait(|inode| inode.super_block().settle()) {
                     Waited::Again => continue,
-                    Waited::Return(result) => return result,
+                    Waited::Return(result) => return Handled::Elsewhere(result),
                 }
             }
             _ => {}
         }
         match fault.wait(|_| in_flight.wait(pages)) {
             Waited::Again => {}
-            Waited::Return(result) => return result,
+            Waited::Return(result) => return Handled::Elsewhere(result),
         }
     }
 }

@@ -8,10 +8,20 @@
 //! their mapping entries and their blocks: *pending*. The mount's thread gives them back when they
 //! are let go ([`settle`]); a crash leaves that to recovery.
 //!
+//! A hole that is punched over a held page goes the same way: [`park`] moves the page and its blocks
+//! to a place far behind the end of the file, and there it is pending like the others. When a file
+//! grows over pending pages, they are parked too; so nobody waits, except for a page that reaches
+//! into what stays, and except for preallocation beyond the end.
+//!
 //! Why nobody can meet a pending block: it lies beyond the size, and reads, writes and faults end
 //! there (faults look under `invalidate_lock`, which the truncate holds). Only a file that grows
 //! could reach one. So whoever grows a file comes by [`make_room`], which waits for the pending
 //! blocks in front of the new end, killably and with no lock held, and for no others.
+//!
+//! Why parking within the file, and not in a list beside it: a crash, an unmount, a deletion and the
+//! count of the file's blocks find a parked page without a word being written for it, since what
+//! lies behind the end while the intent stands is freed. And the page keeps a mapping: see
+//! [`Move`](crate::vfs::mapping::Move).
 //!
 //! Which pages are pending is not written down anywhere: they are the mapping entries behind the
 //! end of the file. `invalidate_lock` keeps them from becoming more.
@@ -28,17 +38,20 @@
 use super::dax::device;
 use super::layout::{beyond, keep_edges, now, widen, WAIT_MILLISECONDS};
 use super::options::Layout;
-use super::{engine, errno, failed, inner, Ochre};
+use super::{counters, engine, errno, failed, inner, Ochre};
 use crate::engine::filesystem::{MappingState, Times};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::engine::Error as EngineError;
 use crate::platform::{log, yield_now};
 use crate::vfs::background::Settled;
-use crate::vfs::mapping::{BusyPage, InvalidateExclusive};
+use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange};
 use crate::vfs::rwsem::Exclusive;
-use crate::vfs::{INode, SuperBlock};
+use crate::vfs::{trace, INode, SuperBlock};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    time::{Instant, Monotonic},
+};
 
 /// What the mount does.
 pub(super) fn policy(sb: &SuperBlock<Ochre>) -> Layout {
@@ -67,9 +80,9 @@ pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<boo
     }
     let faults = mapping.lock_invalidate();
     let wide = widen(inode, beyond(size));
-    if faults.busy_page(device(inode), wide).is_none() {
+    let Some(held) = faults.busy_page(device(inode), wide) else {
         return Ok(false);
-    }
+    };
     match engine(inode).truncate_size(inner(inode), size, &now(file)) {
         Ok(()) => {}
         Err(EngineError::NoSpace) => return Ok(false),
@@ -78,6 +91,9 @@ pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<boo
     // From here on the truncate has happened; what fails is tried again by the thread.
     inode.data().data.pending.store(true, Ordering::Release);
     inode.super_block().watch(inode);
+    counters(inode).truncated();
+    trace::layout_break(inode, wide, true);
+    trace::layout_defer(inode, held.pages(), false);
     file.set_size(size);
     faults.unmap_copies_past(size);
     if let Err(error) = engine(inode).zero_tail(inner(inode), size) {
@@ -89,12 +105,114 @@ pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<boo
     Ok(true)
 }
 
+/// Where parked pages are: so many pages behind their place in the file. A file that is larger than
+/// that itself waits.
+const PARKED: u64 = FileBlock::END.0 / 2;
+
+/// How many times the same page of a file can be parked.
+const PLACES: u64 = 8;
+
+/// Gets a held page of `pages`, over which a hole is to be punched, out of the way: moves it, with
+/// its blocks, far behind the end of the file, where it is pending like what a truncate leaves.
+/// False: somebody has to wait for it; nothing has changed.
+pub(super) fn park(
+    inode: &INode<Ochre>,
+    faults: &InvalidateExclusive<'_, Ochre>,
+    page: &BusyPage<'_>,
+    pages: PageRange,
+) -> Result<bool> {
+    let held = page.pages();
+    let inside = held.first >= pages.first && held.end <= pages.end.min(PARKED);
+    if policy(inode.super_block()) != Layout::Defer || !inside || !has_room(inode)? {
+        return Ok(false);
+    }
+    for place in 0..PLACES {
+        let to = PARKED + place * (PARKED / PLACES) + held.first;
+        if to + (held.end - held.first) > FileBlock::END.0 - 1 {
+            break;
+        }
+        let entry = match faults.begin_move(page, to) {
+            Ok(entry) => entry,
+            Err(EEXIST) => continue,
+            Err(_) => return Ok(false),
+        };
+        let blocks = held.end - held.first;
+        match engine(inode).park(inner(inode), FileBlock(held.first), blocks, FileBlock(to)) {
+            Ok(()) => entry.finish(),
+            Err(EngineError::Again | EngineError::NoSpace | EngineError::NoMemory) => {
+                return Ok(false)
+            }
+            Err(error) => return Err(failed(inode.super_block(), error)),
+        }
+        inode.data().data.pending.store(true, Ordering::Release);
+        inode.super_block().watch(inode);
+        counters(inode).parked();
+        trace::layout_defer(inode, held, true);
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// Pages can be parked: all that lies behind the end of the file may be given back. It must not be
+/// what the user preallocated there.
+fn has_room(inode: &INode<Ochre>) -> Result<bool> {
+    let first = beyond(inode.size()).first;
+    if first >= PARKED || is_pending(inode) {
+        return Ok(first < PARKED);
+    }
+    let found = engine(inode)
+        .map(inner(inode), FileBlock(first), PARKED - first)
+        .map_err(|error| failed(inode.super_block(), error))?;
+    Ok(found.state == MappingState::Hole && found.len >= PARKED - first)
+}
+
 fn complain(inode: &INode<Ochre>, error: Error) {
     log::warn(format_args!(
         "{}: inode {}: {error:?} while the blocks of a truncate were given back",
         inode.super_block().id(),
         inode.ino()
     ));
+}
+
+/// One sleep for a held page, with no lock held; the call has been waiting since `since`. `EINTR`:
+/// a fatal signal.
+pub(super) fn sleep<'a>(
+    file: &mut Exclusive<'a, Ochre>,
+    page: &BusyPage<'_>,
+    since: Instant<Monotonic>,
+) -> Result {
+    let inode: &'a INode<Ochre> = file.inode();
+    let result = counters(inode).sleep(since, || file.relax(|| page.wait(WAIT_MILLISECONDS)));
+    trace::layout_wait(inode, page.pages(), &result);
+    result
+}
+
+/// Held pages of an inode, for who looks at debugfs.
+pub(super) struct Seen {
+    pages: PageRange,
+    count: u64,
+}
+
+impl Seen {
+    /// None.
+    pub(super) const fn new() -> Self {
+        let pages = PageRange { first: 0, end: 0 };
+        Self { pages, count: 0 }
+    }
+
+    /// These are held too, behind the others.
+    pub(super) fn add(&mut self, pages: PageRange) {
+        if self.count == 0 {
+            self.pages.first = pages.first;
+        }
+        self.pages.end = pages.end;
+        self.count += pages.end - pages.first;
+    }
+
+    /// That was all.
+    pub(super) fn report(&self, inode: &INode<Ochre>) {
+        counters(inode).set_held(inode.ino(), self.pages, self.count, inode.nlink() == 0);
+    }
 }
 
 /// Deletes the entries behind the end of the file that nobody holds, and frees the blocks there
@@ -112,12 +230,15 @@ fn give_back<'a>(
     keep_edges(inode, pages, wide)?;
     let mut free_from = pages.first;
     let mut result = Ok(());
+    let mut seen = Seen::new();
     let held = faults.delete_idle(device(inode), wide, |held| {
+        seen.add(held);
         if result.is_ok() {
             result = free(inode, free_from, held.first);
         }
         free_from = free_from.max(held.end);
     });
+    seen.report(inode);
     result?;
     if held.is_some() {
         free(inode, free_from, FileBlock::END.0)?;
@@ -166,8 +287,9 @@ pub(super) fn make_room(file: &mut Exclusive<'_, Ochre>, end: u64, nowait: bool)
     })
 }
 
-/// Before blocks are given to a range that ends at `end`, beyond the end of the file: waits until
-/// nothing at all is pending. The new blocks could not be told from pending ones.
+/// Before blocks are given to a range that ends at `end`, beyond the end of the file, which is to
+/// stay where it is: waits until nothing at all is pending. The new blocks could not be told from
+/// pending ones.
 pub(super) fn wait_all(file: &mut Exclusive<'_, Ochre>, end: u64) -> Result<bool> {
     if end <= file.inode().size() {
         return Ok(false);
@@ -182,27 +304,34 @@ fn wait_while<'a>(
 ) -> Result<bool> {
     let inode: &'a INode<Ochre> = file.inode();
     let mut waited = false;
+    let since = Instant::now();
     while pending(inode)? {
         if nowait {
             return Err(EAGAIN);
         }
         let faults = inode.mapping().lock_invalidate();
         let held = give_back(inode, &faults)?;
+        let parked = match &held {
+            Some(page) => park(inode, &faults, page, beyond(inode.size()))?,
+            None => false,
+        };
         drop(faults);
-        if let Some(page) = held {
-            file.relax(|| page.wait(WAIT_MILLISECONDS))?;
+        if let Some(page) = held.filter(|_| !parked) {
+            sleep(file, &page, since)?;
             waited = true;
         }
     }
     Ok(waited)
 }
 
-/// Where a range ends for one who takes blocks away: what is pending is none of his.
+/// Where a range ends for one who takes blocks away: what is pending, or will be parked, is none
+/// of his.
 pub(super) fn limit(inode: &INode<Ochre>, end: u64) -> u64 {
+    let size = inode.size().next_multiple_of(BLOCK_SIZE);
     if is_pending(inode) {
-        end.min(inode.size().next_multiple_of(BLOCK_SIZE))
+        end.min(size)
     } else {
-        end
+        end.min(size.max(PARKED * BLOCK_SIZE))
     }
 }
 

@@ -34,7 +34,11 @@ pub(super) fn allocate(
 }
 
 fn preallocate(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool) -> Result {
-    defer::wait_all(file, end)?;
+    if keep_size {
+        defer::wait_all(file, end)?;
+    } else {
+        defer::make_room(file, end, false)?;
+    }
     let inode = file.inode();
     let (engine, node) = (engine(inode), inner(inode));
     let old = inode.size();

@@ -26,8 +26,8 @@ use crate::engine::media::Media;
 use crate::platform::log;
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange, PAGE_SIZE, PMD_PAGES};
 use crate::vfs::rwsem::Exclusive;
-use crate::vfs::INode;
-use kernel::prelude::*;
+use crate::vfs::{trace, INode};
+use kernel::{prelude::*, time::Instant};
 
 /// How long one sleep for a busy page may be.
 pub(super) const WAIT_MILLISECONDS: u32 = 50;
@@ -41,19 +41,27 @@ pub(super) fn break_layout<'a>(
     pages: PageRange,
 ) -> Result<InvalidateExclusive<'a, Ochre>> {
     let inode: &'a INode<Ochre> = file.inode();
+    let since = Instant::now();
     loop {
         let faults = inode.mapping().lock_invalidate();
         if pages.is_empty() || inode.mapping().is_empty() {
             return Ok(faults);
         }
         let wide = widen(inode, pages);
-        let Some(page) = faults.busy_page(device(inode), wide) else {
-            keep_edges(inode, pages, wide)?;
-            faults.delete_entries(wide);
-            return Ok(faults);
+        let page = loop {
+            let found = faults.busy_page(device(inode), wide);
+            trace::layout_break(inode, wide, found.is_some());
+            let Some(page) = found else {
+                keep_edges(inode, pages, wide)?;
+                faults.delete_entries(wide);
+                return Ok(faults);
+            };
+            if !defer::park(inode, &faults, &page, pages)? {
+                break page;
+            }
         };
         drop(faults);
-        file.relax(|| page.wait(WAIT_MILLISECONDS))?;
+        defer::sleep(file, &page, since)?;
     }
 }
 
@@ -82,7 +90,10 @@ pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
         }
         engine(inode).media().fence();
     }
-    faults.delete_idle(device(inode), PageRange::ALL, |_| {})
+    let mut seen = defer::Seen::new();
+    let held = faults.delete_idle(device(inode), PageRange::ALL, |pages| seen.add(pages));
+    seen.report(inode);
+    held
 }
 
 /// Rounds out to 2 MiB where an entry crosses an edge.

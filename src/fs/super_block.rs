@@ -12,6 +12,7 @@
 //! programs would go on opening files for writing and fail at the first write. [`remounted`] says
 //! what may go back.
 
+use super::debugfs::Counters;
 use super::{engine_of, errno, iget, options, Mount, Ochre};
 use crate::{
     engine::{
@@ -74,8 +75,11 @@ impl fs_context::Operations for Ochre {
         };
         let root = engine.root();
         let layout = options.layout.unwrap_or(options::Layout::DEFAULT);
+        let counters = Counters::new()?;
         let mount = Mount {
             engine,
+            _debugfs: counters.show(new.id()).ok(),
+            counters,
             layout: AtomicU8::new(layout as u8),
         };
         let sb = new.init(params, KBox::new(mount, GFP_KERNEL)?)?;

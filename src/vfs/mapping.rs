@@ -369,6 +369,92 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
     }
 }
 
+/// The entry of a page that somebody holds, on its way to another place in the same file.
+///
+/// Why: a hole is to be punched over the page. The entry must go, or a fault would find the old
+/// page there; it must not be deleted, since fs/dax.c then takes the folio apart under its holder.
+/// At an index far behind the end of the file it is in nobody's way, and when the page is let go
+/// it is deleted there like any other.
+///
+/// How, with `invalidate_lock` held for write and the page unmapped: lock the folio and store the
+/// entry at the new index too ([`InvalidateExclusive::begin_move`]); the caller changes the file's
+/// extents; then [`Move::finish`] takes the old entry away. The removal has to be that of
+/// fs/dax.c, since it alone wakes those who wait for the entry; that it leaves the folio whole,
+/// though it is still referenced, is due to a share count of two for the time of that call, with
+/// `folio->mapping` cleared as fs/dax.c has it for shared folios. Last, the folio gets its mapping
+/// back, with the new index.
+///
+/// Why the folio gets its mapping back at once, under the folio lock: a folio without mapping, of
+/// which a pipe has the only reference, is one that FUSE takes from the pipe into its own page
+/// cache (`fuse_check_folio`). It looks under the folio lock. `memory_failure` finds a folio's
+/// entry by its mapping; in between it finds none and reports the page as busy.
+pub(crate) struct Move<'l, 'a, T: FileSystem> {
+    faults: &'l InvalidateExclusive<'a, T>,
+    page: NonNull<c::page>,
+    from: u64,
+    to: u64,
+    begun: bool,
+}
+
+impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
+    /// Prepares to move the entry of a held page to page `to`, in a row of as many free pages.
+    /// `EAGAIN`: something is locked just now. `EEXIST`: something is there.
+    pub(crate) fn begin_move<'l>(
+        &'l self,
+        page: &BusyPage<'_>,
+        to: u64,
+    ) -> Result<Move<'l, 'a, T>> {
+        let (from, page) = (page.pages.first, page.page);
+        // SAFETY: The mapping is live, our lock keeps faults out, and the page is the device's.
+        to_result(unsafe {
+            c::ochre_dax_move_begin(
+                self.mapping.as_ptr(),
+                from as usize,
+                to as usize,
+                page.as_ptr(),
+            )
+        })?;
+        Ok(Move {
+            faults: self,
+            page,
+            from,
+            to,
+            begun: true,
+        })
+    }
+}
+
+impl<T: FileSystem> Move<'_, '_, T> {
+    /// The file's blocks have moved; the entry follows.
+    pub(crate) fn finish(mut self) {
+        self.begun = false;
+        // SAFETY: Begun, and the lock has been held since.
+        unsafe {
+            c::ochre_dax_move_commit(
+                self.faults.mapping.as_ptr(),
+                self.from as usize,
+                self.to as usize,
+                self.page.as_ptr(),
+            )
+        };
+    }
+}
+
+impl<T: FileSystem> Drop for Move<'_, '_, T> {
+    fn drop(&mut self) {
+        if self.begun {
+            // SAFETY: Begun, and the lock has been held since.
+            unsafe {
+                c::ochre_dax_move_cancel(
+                    self.faults.mapping.as_ptr(),
+                    self.to as usize,
+                    self.page.as_ptr(),
+                )
+            };
+        }
+    }
+}
+
 impl<T: FileSystem> Drop for InvalidateExclusive<'_, T> {
     fn drop(&mut self) {
         // SAFETY: Held by the invariant.

@@ -207,6 +207,12 @@ impl<'a, T: Complete> New<'a, T> {
         }
     }
 
+    /// Name of the block device.
+    pub(crate) fn id(&self) -> &str {
+        // SAFETY: Ours alone; set when it was made.
+        id(unsafe { &(*self.sb.as_ptr()).s_id })
+    }
+
     /// Whether it is to be mounted read-only.
     pub(crate) fn is_read_only(&self) -> bool {
         // SAFETY: Ours alone.

@@ -1,4 +1,4 @@
-# layout=defer, the default: a truncate returns at once while a page of what goes is held; the blocks come back later; growth over it waits, killably, for it alone.
+# layout=defer, the default: a truncate returns at once while a page of what goes is held; the blocks come back later; growth over it gets new blocks, growth inside a held 2 MiB page waits, killably.
 # only: ochre
 # timeout: 180
 . "$(dirname "$0")/lib.sh"
@@ -97,32 +97,37 @@ for size, edge, held, unit, text in (
     os.unlink(path("f"))
     comes_back(base, f"{text}: unlink")
 
-    # Growth: not over the held page, no wait; over it, every way waits, and dies of SIGKILL with nothing changed.
+    # Growth, up to the held page and over it: zeros, at once; the held page is out of the way. A write that must not wait says so.
     f, m, (pin,) = make(size, [held])
     at_once(lambda: os.ftruncate(f, edge), f"{text}: truncate")
     before = held // unit * unit
     at_once(lambda: os.ftruncate(f, before), f"{text}: growth in front of the held page")
     equal(os.pread(f, size, edge).count(0), before - edge, f"{text}: zeros")
     at_once(lambda: equal(os.pwrite(f, b"n" * 10, before - 10), 10, "write"), f"{text}: write in front of the held page")
-    calls = (("truncate up", lambda: os.ftruncate(f, held + PAGE)), ("write", lambda: os.pwrite(f, b"x", held)),
-                       ("write behind", lambda: os.pwrite(f, b"x", held + 8 * MIB)), ("fallocate", lambda: fallocate(f, 0, held, PAGE)),
-                       ("fallocate, size kept", lambda: fallocate(f, KEEP_SIZE, held, PAGE)))
-    for what, call in calls if unit == PAGE else calls[:2]:
-        pid = waits(call, f"{text}: {what} over a held page")
-        at_once(lambda: (os.pread(f, PAGE, 0), os.pwrite(f, b"y", 0), m.write(100, b"z")), f"{text}: read, write and store beside a waiting {what}")
-        os.kill(pid, signal.SIGKILL)
-        status = os.waitpid(pid, 0)[1]
-        equal(os.WIFSIGNALED(status), True, f"{text}: a killed {what}")
-        equal(os.fstat(f).st_size, before, f"{text}: size after a killed {what}")
     refused("EAGAIN", lambda: os.pwritev(f, [b"x"], held, NOWAIT), f"{text}: write that must not wait")
-    # Shorter still, while it is pending; and an end that moves is not confused.
+    grow = {PAGE: lambda: os.ftruncate(f, size), HUGE: lambda: os.pwrite(f, bytes(1), size - 1)}[unit if edge % PAGE == 0 else PAGE]
+    at_once(grow, f"{text}: growth over the held page")
+    equal(os.pread(f, PAGE, held), bytes(PAGE), f"{text}: zeros over the held page")
+    at_once(lambda: equal(os.pwrite(f, b"new" * 1000, held), 3000, "write"), f"{text}: write over the held page")
+    equal(m.read(held, 3000), b"new" * 1000, f"{text}: mapped, over the held page")
+    refill = pattern(size, 7)
+    m.write(0, refill)
+    equal(os.pread(f, size, 0), refill, f"{text}: written anew")
+    # Again, twice: the same page of the file is held three times.
+    second = PinnedPage(m, held)
     at_once(lambda: os.ftruncate(f, PAGE // 2), f"{text}: a second truncate")
-    waiter = waits(lambda: os.pwrite(f, b"late", size - 4), f"{text}: write")
+    at_once(lambda: os.pwrite(f, b"late", size - 4), f"{text}: a write over two held pages")
+    third = PinnedPage(m, held)
+    at_once(lambda: os.ftruncate(f, PAGE // 2), f"{text}: a third truncate")
+    at_once(lambda: os.pwrite(f, b"late", size - 4), f"{text}: a write over three held pages")
+    pid = waits(lambda: fallocate(f, KEEP_SIZE, size, PAGE), f"{text}: preallocation beyond the end")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
     equal(pin.release(), data[held:held + PAGE], f"{text}: the pipe's bytes")
-    ended(waiter, f"{text}: the write after the release")
-    equal(os.fstat(f).st_size, size, f"{text}: size after the write")
+    equal(third.release(), bytes(PAGE), f"{text}: the third pipe's bytes")
+    equal(second.release(), refill[held:held + PAGE], f"{text}: the second pipe's bytes")
     got = os.pread(f, size, 0)
-    equal(got[:1] + got[1:100], b"y" + data[1:100], f"{text}: begin")
+    equal(got[:PAGE // 2], refill[:PAGE // 2], f"{text}: begin")
     equal(got[PAGE // 2:-4].count(0), size - PAGE // 2 - 4, f"{text}: zeros")
     equal(got[-4:], b"late", f"{text}: the late write")
     m.close()
@@ -149,6 +154,13 @@ equal(m.read(4 * MIB, 3 * PAGE), pattern(8 * MIB, 1)[4 * MIB:4 * MIB + 3 * PAGE]
 m.write(4 * MIB + PAGE, b"again")
 equal(m.probe(4 * MIB + 4 * PAGE), False, "what goes of it")
 check(base - free() >= 3 * 512, "its blocks stay")
+for what, call in (("truncate up", lambda: os.ftruncate(f, 5 * MIB)), ("write", lambda: os.pwrite(f, b"x", 6 * MIB)), ("fallocate", lambda: fallocate(f, 0, 0, 5 * MIB))):
+    pid = waits(call, f"{what} in a held 2 MiB page")
+    at_once(lambda: (os.pread(f, PAGE, 0), os.pwrite(f, pattern(8, 1), 0), m.write(8, pattern(16, 1)[8:])), f"read, write and store beside a waiting {what}")
+    os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    equal(os.WIFSIGNALED(status), True, f"a killed {what}")
+    equal(os.fstat(f).st_size, 4 * MIB + 3 * PAGE + 7, f"size after a killed {what}")
 pid = waits(lambda: os.ftruncate(f, 5 * MIB), "growth in a held 2 MiB page")
 equal(pin.release(), pattern(8 * MIB, 1)[5 * MIB:5 * MIB + PAGE], "the pipe's bytes")
 ended(pid, "growth after the release")
@@ -196,4 +208,4 @@ mount -o remount,layout=defer $MNT
 grep -q " $MNT ochre .*layout=defer" /proc/mounts || fail "remounted: $(grep " $MNT " /proc/mounts)"
 unmount_fs
 mount_refused EINVAL 'layout=never is not known.*layout=wait or layout=defer' $DEV layout=never
-proved "truncate returns with held 4 KiB and 2 MiB pages behind the new end, or across it; only growth over them waits, killably; all blocks come back"
+proved "truncate returns with held 4 KiB and 2 MiB pages behind the new end, or across it; growth over them too; only growth inside a held page waits, killably; all blocks come back"

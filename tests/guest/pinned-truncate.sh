@@ -1,4 +1,4 @@
-# A page that a pipe holds (vmsplice) is not given back: truncate waits while the pipe has it, returns after, and the pipe's bytes are the old ones.
+# With layout=wait, a page that a pipe holds (vmsplice) is not given back: truncate waits while the pipe has it, returns after, and the pipe's bytes are the old ones.
 . "$(dirname "$0")/lib.sh"
 mount_fs $DEV $MNT "$([ $FSTYPE != ochre ] || echo layout=wait)"
 python3 - <<'PY'

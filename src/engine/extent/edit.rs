@@ -216,6 +216,38 @@ pub fn remove<M: Media>(
     end: FileBlock,
     budget: usize,
 ) -> Result<FileBlock> {
+    remove_from(tx, record, start, end, budget, Fate::Freed)
+}
+
+/// Takes the blocks of `[start, end)` out of the file and leaves them to the caller, who gives them another place in this
+/// same transaction.
+pub fn take<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    start: FileBlock,
+    end: FileBlock,
+) -> Result {
+    match remove_from(tx, record, start, end, usize::MAX, Fate::Kept)? {
+        reached if reached <= start => Ok(()),
+        _ => Err(Error::TooLarge),
+    }
+}
+
+/// What becomes of blocks that leave a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Freed,
+    Kept,
+}
+
+fn remove_from<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    start: FileBlock,
+    end: FileBlock,
+    budget: usize,
+    fate: Fate,
+) -> Result<FileBlock> {
     let mut end = end.min(FileBlock::END).0;
     let start = start.0;
     let mut left = budget;
@@ -255,7 +287,9 @@ pub fn remove<M: Media>(
             if replace(tx, record, &cursor, from, to, pieces.list())? {
                 let hole = cut(&first, start, end);
                 sub_blocks(record, hole.len);
-                tx.free_data(&[run_of(&hole)])?;
+                if fate == Fate::Freed {
+                    tx.free_data(&[run_of(&hole)])?;
+                }
                 end = start;
             }
             continue;
@@ -277,7 +311,9 @@ pub fn remove<M: Media>(
             }
         }
         sub_blocks(record, freed);
-        tx.free_data(&runs)?;
+        if fate == Fate::Freed {
+            tx.free_data(&runs)?;
+        }
         left = left.saturating_sub(to - from);
         let reached = first.file_block.0.max(start);
         replace(tx, record, &cursor, from, to, pieces.list())?;

@@ -18,6 +18,7 @@ use crate::engine::extent::{self, edit};
 use crate::engine::filesystem::attributes::Times;
 use crate::engine::filesystem::data::{check_range, MappingState};
 use crate::engine::filesystem::Filesystem;
+use crate::engine::format::extent::Extent;
 use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
 use crate::engine::mutant::Mutant;
@@ -153,6 +154,43 @@ impl<M: Media> Filesystem<M> {
             edit.core().resumable = false;
         }
         Ok(more)
+    }
+
+    /// Moves `blocks` blocks from `first` to `to`, far behind the end of the file, in one transaction: a hole is punched there,
+    /// and somebody still holds the page. From then on they are like what [`Filesystem::truncate_size`] leaves: a crash frees
+    /// them, and `punch` or `free_beyond` do when they are let go. `Again`: they are not one written run, or `to` is taken.
+    pub fn park(&self, inode: &Inode, first: FileBlock, blocks: u64, to: FileBlock) -> Result<()> {
+        self.note(self.park_inner(inode, first, blocks, to))
+    }
+
+    fn park_inner(&self, inode: &Inode, first: FileBlock, blocks: u64, to: FileBlock) -> Result {
+        check_range(inode, first, blocks)?;
+        check_range(inode, to, blocks)?;
+        let mut tx = self.begin(Purpose::Removal)?;
+        let mut edit = inode.edit();
+        let record = edit.draft();
+        let (found, _) = extent::find(&tx, record, first, blocks)?;
+        let MappingState::Written(block) = found.state else {
+            return Err(Error::Again);
+        };
+        if found.len < blocks || to < FileBlock::after(record.size.get()) {
+            return Err(Error::Again);
+        }
+        edit::take(&mut tx, record, first, first.plus(blocks))?;
+        let parked = Extent {
+            file_block: to,
+            len: blocks,
+            block,
+            unwritten: false,
+        };
+        edit::insert(&mut tx, record, &parked)?;
+        orphan::enter(&mut tx, record)?;
+        edit.emit(&mut tx)?;
+        let seq = self.commit(tx)?;
+        edit.settle(seq);
+        edit.core().truncating = true;
+        edit.core().resumable = false;
+        Ok(())
     }
 
     /// A truncate has set its size and not given back all blocks yet.
