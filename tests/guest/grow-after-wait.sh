@@ -24,9 +24,10 @@ base = os.statvfs(MNT).f_bfree
 crossed = 0
 for salt in range(12):
     f = os.open(path("f"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    os.pwrite(f, pattern(64 * PAGE, salt), 0)
-    m = Map(f, 64 * PAGE)
-    m.read(20 * PAGE, 1)
+    # A 2 MiB page that is held, with the end in its middle: the one thing that growth waits for.
+    fallocate(f, 0, 0, HUGE)
+    m = aligned_map(f, HUGE)
+    m.write(0, pattern(64 * PAGE, salt))
     pin = PinnedPage(m, 20 * PAGE)
     os.ftruncate(f, 8 * PAGE)
     slow = spawn(late)
