@@ -115,15 +115,18 @@ impl Cursor {
         count: usize,
         into: &mut Vec<u8>,
     ) -> Result {
-        into.clear();
         match &self.path {
             None => {
                 let inline = record.inline.get(..count.saturating_mul(SIZE));
+                into.clear();
                 into.extend_from_slice(inline.unwrap_or(&[]))?;
                 Ok(())
             }
             Some(path) => {
-                into.resize(count.min(LEAF_CAPACITY) * SIZE, 0)?;
+                // What a longer or shorter leaf before it left is overwritten: only what is missing is filled up.
+                let len = count.min(LEAF_CAPACITY) * SIZE;
+                into.truncate(len);
+                into.resize(len, 0)?;
                 reader.bytes(place(path.leaf, 0), into)
             }
         }

@@ -352,23 +352,34 @@ impl Ag {
     pub fn start_free(&self, runs: &[Run]) -> bool {
         let mut state = self.state.lock();
         let s = &mut *state;
-        for (n, run) in runs.iter().enumerate() {
+        let (mut noted, mut mine) = (0, true);
+        for run in runs {
             let start = run.start.0.saturating_sub(self.base.0);
-            let mut mine = true;
             for_words(start, run.len, |i, m| {
-                let used = s.used.get(i).is_some_and(|w| w & m == m);
-                mine &= used && s.leaving.get(i).is_some_and(|w| w & m == 0);
-            });
-            if !mine {
-                for run in runs.iter().take(n) {
-                    let start = run.start.0.saturating_sub(self.base.0);
-                    change_bits(&mut s.leaving, start, run.len, false);
+                let (Some(used), Some(leaving)) = (s.used.get(i), s.leaving.get_mut(i)) else {
+                    mine = false;
+                    return;
+                };
+                mine &= used & !*leaving & m == m;
+                if mine {
+                    *leaving |= m;
+                    noted += 1;
                 }
-                return false;
-            }
-            change_bits(&mut s.leaving, start, run.len, true);
+            });
         }
-        true
+        if !mine {
+            // The words that were noted are the first ones.
+            for run in runs {
+                let start = run.start.0.saturating_sub(self.base.0);
+                for_words(start, run.len, |i, m| {
+                    if let Some(leaving) = s.leaving.get_mut(i).filter(|_| noted > 0) {
+                        *leaving &= !m;
+                        noted -= 1;
+                    }
+                });
+            }
+        }
+        mine
     }
 
     /// The transaction of a [`Self::start_free`] was dropped.

@@ -264,8 +264,9 @@ fn remove_from<M: Media>(
             let last = cursor.get(tx, record, from)?;
             last.file_block.0 <= start && last.file_end().0 > start
         };
-        bytes.clear();
-        if !single {
+        if single {
+            bytes.clear();
+        } else {
             cursor.load(tx, record, to, &mut bytes)?;
             from = overlapping(&bytes, record, start, left)?;
         }
@@ -323,6 +324,7 @@ fn remove_from<M: Media>(
 }
 
 /// An extent from a leaf's bytes, checked for sense.
+#[inline]
 fn parse(disk: &[u8], record: &InodeRecord) -> Result<Extent> {
     match DiskExtent::read_from_bytes(disk).map(|disk| Extent::from_disk(&disk)) {
         Ok(extent) if extent.len != 0 && extent.block != Block::NONE => Ok(extent),

@@ -42,10 +42,9 @@ impl<M: Media> Transaction<'_, M> {
         }
         self.work.room(2)?;
         // From here on until the entry is there nothing fails: dropping looks at the entries.
-        if self.took(run) {
-            self.group_of(&[run])?;
-        } else {
-            self.start_free(&[run])?;
+        let (agno, _) = self.group_of(&[run])?;
+        if !self.took(run) {
+            self.start_free(agno, &[run])?;
         }
         self.bits(BITS_CLEAR, run, flag)?;
         if Mutant::FreeBeforeApply.active() {
@@ -64,13 +63,13 @@ impl<M: Media> Transaction<'_, M> {
                 rest = rest.get(1..).unwrap_or(&[]);
                 continue;
             }
-            let (_, n) = self.group_of(rest)?;
+            let (agno, n) = self.group_of(rest)?;
             let (same, next) = rest.split_at(n.min(AT_ONCE));
             rest = next;
             self.work.room(same.len() * MOST_WORDS)?;
             // As in `free`.
-            self.start_free(same)?;
-            self.clear_many(*first, same)?;
+            self.start_free(agno, same)?;
+            self.clear_many(agno, same)?;
             if Mutant::FreeBeforeApply.active() {
                 for run in same {
                     self.volume.release(*run);
@@ -98,8 +97,7 @@ impl<M: Media> Transaction<'_, M> {
 
     /// Claims runs of one group for this transaction to free. Fails if one of them has a block that is free, or that is being
     /// freed already.
-    fn start_free(&self, runs: &[Run]) -> Result {
-        let (agno, _) = self.group_of(runs)?;
+    fn start_free(&self, agno: u32, runs: &[Run]) -> Result {
         if self.volume.group(agno)?.start_free(runs) {
             return Ok(());
         }
@@ -132,12 +130,9 @@ impl<M: Media> Transaction<'_, M> {
         });
     }
 
-    /// Collects clears of runs in the group of `first`: rows of masks for short ones, entries of their own for others.
-    fn clear_many(&mut self, first: Run, runs: &[Run]) -> Result {
+    /// Collects clears of runs in a group: rows of masks for short ones, entries of their own for others.
+    fn clear_many(&mut self, agno: u32, runs: &[Run]) -> Result {
         let g = self.volume.geometry();
-        let Some((agno, _)) = g.locate_run(first) else {
-            return Err(Error::Invalid);
-        };
         let base = g.ag_base(agno).0;
         let bitmap = g.bitmap_word(agno, 0);
         let mut row = Row {
@@ -171,14 +166,10 @@ impl<M: Media> Transaction<'_, M> {
                 self.lengthen(&mut row, end)?;
             }
             let at = row.place + 1 + (word - row.first);
-            for (place, mask) in [
-                (at, mask(bit, run.len.min(64 - bit))),
-                (at + 1, mask(0, (bit + run.len).saturating_sub(64).max(1))),
-            ] {
-                if place == at || bit + run.len > 64 {
-                    let old = self.work.get(place);
-                    self.work.put(place, old | mask);
-                }
+            let here = run.len.min(64 - bit);
+            self.work.or(at, mask(bit, here));
+            if here < run.len {
+                self.work.or(at + 1, mask(0, run.len - here));
             }
         }
         Ok(())

@@ -66,6 +66,12 @@ impl Workspace {
         }
     }
 
+    pub(super) fn or(&mut self, at: usize, mask: u64) {
+        if let Some(w) = self.words.get_mut(at) {
+            *w |= mask;
+        }
+    }
+
     pub(super) fn get(&self, at: usize) -> u64 {
         self.words.get(at).copied().unwrap_or(0)
     }
