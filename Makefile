@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test debug-test stress crash crash-vm shell guest modules tools bench bench-scale check fmt env install clean cache-clean
+.PHONY: help demo test fuzz fuzz-guest fuzz-targets debug-test stress crash crash-vm shell guest modules tools bench bench-scale check fmt env install clean cache-clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,15 @@ tools: ## build/bin/mkfs.ochre, fsck.ochre, ochre: static
 
 crash-vm: ## records a run of the real module, and explores what a power cut could have left; SEED= SIZE= STATES= (scripts/crash-vm)
 	@scripts/crash-vm
+
+fuzz: ## damages filesystems, right checksums and all, and lets the engine loose on them: 100,000 images; BUDGET=<s> goes on for so long
+	@cd tools && cargo run --quiet --release -p ochre-mutate --bin ochre-bad-images -- fuzz $(if $(BUDGET),--seconds $(BUDGET) -n 4000000000) $(if $(SEED),--seed $(SEED))
+
+fuzz-guest: tools ## damaged filesystems under the real module, IMAGES=400 of them
+	@MODULE=$$(scripts/build-module) && export MODULE && APPEND="bad_images=$${IMAGES:-400} $$APPEND" scripts/run-guest-tests bad-images
+
+fuzz-targets: ## libFuzzer on every structure and the journal, SECONDS_EACH=60 s each
+	@scripts/fuzz-targets $(TARGETS)
 
 bench: tools ## instructions per operation beside their limits; FS="ochre ext4 xfs ramfs" measures the peers too
 	@MODULE=$$(scripts/build-module) && export MODULE && bench/instructions $(FS)

@@ -116,13 +116,17 @@ pub(crate) fn errno(error: engine::Error) -> Error {
 /// An engine's error as the kernel's, from a call on `sb`: if it turned the engine read-only, the
 /// VFS is told, so that nothing is opened for writing any more.
 pub(crate) fn failed(sb: &SuperBlock<Ochre>, error: engine::Error) -> Error {
-    if matches!(error, engine::Error::Corrupt(_) | engine::Error::Io)
-        && engine_of(sb).read_only_error()
-        && !sb.is_read_only()
-    {
-        sb.set_read_only();
+    if matches!(error, engine::Error::Corrupt(_) | engine::Error::Io) {
+        follow(sb);
     }
     errno(error)
+}
+
+/// Tells the VFS if the engine has turned itself read-only.
+fn follow(sb: &SuperBlock<Ochre>) {
+    if engine_of(sb).read_only_error() && !sb.is_read_only() {
+        sb.set_read_only();
+    }
 }
 
 /// The inode for a number that a directory entry or the super block gave.
@@ -132,7 +136,8 @@ fn iget(sb: &SuperBlock<Ochre>, ino: Ino) -> Result<ARef<INode<Ochre>>> {
         Found::New(new) => {
             let engine = engine_of(sb);
             let inode = engine.iget(ino).map_err(|error| failed(sb, error))?;
-            Ok(new.init(params(engine, inode, None)?))
+            let params = params(engine, inode, None).inspect_err(|_| follow(sb))?;
+            Ok(new.init(params))
         }
     }
 }

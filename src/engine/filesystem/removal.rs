@@ -74,6 +74,10 @@ impl<M: Media> Filesystem<M> {
     /// Before a file grows to `new_size`: blocks that an earlier truncate did not come to free are freed. `Again`: such blocks
     /// lie in front of the new end, may be in use still, and somebody waits for them ([`Filesystem::truncate_size`]).
     pub(super) fn allow_growth(&self, inode: &Inode, new_size: u64) -> Result {
+        if self.is_read_only() {
+            // Nobody frees them any more: to wait would be to wait for ever.
+            return Err(Error::ReadOnly);
+        }
         let core = inode.read();
         let (truncating, resumable) = (core.truncating, core.resumable);
         let from = FileBlock::after(core.record.size.get());

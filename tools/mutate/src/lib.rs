@@ -17,6 +17,8 @@ pub mod cow;
 pub mod damage;
 pub mod field;
 pub mod image;
+pub mod pack;
 pub mod runner;
 pub mod shape;
+pub mod targets;
 pub mod trial;

@@ -4,7 +4,10 @@
 
 use clap::{Parser, Subcommand};
 use ochre_mutate::base::{self, Base};
+use ochre_mutate::pack;
 use ochre_mutate::runner::{self, Limits};
+use ochre_mutate::targets;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,6 +38,22 @@ enum Command {
         /// Also say what the errors were, and what else failed
         #[arg(short, long)]
         verbose: bool,
+    },
+    /// Images for the test in the guest
+    Pack {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 400)]
+        images: usize,
+        /// The first seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The file to write
+        file: PathBuf,
+    },
+    /// Inputs for the fuzz targets to begin with
+    Corpus {
+        /// The folder; each target's inputs go to one of its name
+        folder: PathBuf,
     },
     /// One image again, by the seed that was printed
     Replay {
@@ -71,8 +90,37 @@ fn main() -> ExitCode {
             };
             fuzz(&limits, verbose)
         }
+        Command::Pack { images, seed, file } => {
+            let bases = [base::everything(), base::dirty()];
+            let pack = pack::write(&bases, &base::foreign(), seed, images);
+            match std::fs::write(&file, pack) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("ochre-bad-images: {}: {error}", file.display());
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Command::Corpus { folder } => match corpus(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("ochre-bad-images: {}: {error}", folder.display());
+                ExitCode::FAILURE
+            }
+        },
         Command::Replay { seed } => replay(seed),
     }
+}
+
+fn corpus(folder: &Path) -> std::io::Result<()> {
+    for (name, ..) in targets::ALL {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder)?;
+        for (number, input) in targets::corpus(name).iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{number}")), input)?;
+        }
+    }
+    Ok(())
 }
 
 fn fuzz(limits: &Limits, verbose: bool) -> ExitCode {

@@ -526,3 +526,24 @@ fn a_removed_directory_that_has_names_is_not_lost() {
     let fs = sick.mount();
     says(&fs, fs.finish_orphans(), "removed directory that has names");
 }
+
+/// The fuzzer's entry points on what they begin with, and on simple changes of it.
+#[test]
+fn fuzz_targets_run_over_their_corpus() {
+    for (name, target, _) in ochre_mutate::targets::ALL {
+        let corpus = ochre_mutate::targets::corpus(name);
+        assert!(!corpus.is_empty(), "{name}");
+        for input in corpus {
+            target(&input);
+            for at in [1, 5, 9, 70] {
+                let mut changed = input.clone();
+                if let Some(byte) = changed.get_mut(at) {
+                    *byte ^= 0xff;
+                }
+                target(&changed);
+            }
+        }
+        target(&[]);
+        target(&[7; 100]);
+    }
+}
