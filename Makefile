@@ -47,7 +47,7 @@ crash-vm: ## records a run of the real module, and explores what a power cut cou
 	@scripts/crash-vm
 
 fuzz: ## damages filesystems, right checksums and all, and lets the engine loose on them: 100,000 images; BUDGET=<s> goes on for so long
-	@cd tools && cargo run --quiet --release -p ochre-mutate --bin ochre-bad-images -- fuzz $(if $(BUDGET),--seconds $(BUDGET) -n 4000000000) $(if $(SEED),--seed $(SEED))
+	@cd tools && cargo run --quiet --release -p ochre-mutate --bin ochre-bad-images -- fuzz --repair $(if $(BUDGET),--seconds $(BUDGET) -n 4000000000) $(if $(SEED),--seed $(SEED))
 
 fuzz-guest: tools ## damaged filesystems under the real module, IMAGES=400 of them
 	@MODULE=$$(scripts/build-module) && export MODULE && APPEND="bad_images=$${IMAGES:-400} $$APPEND" scripts/run-guest-tests bad-images

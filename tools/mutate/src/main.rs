@@ -32,6 +32,9 @@ enum Command {
         /// The first seed; a random one if not given
         #[arg(long)]
         seed: Option<u64>,
+        /// Repair each image at the end, and check it again
+        #[arg(short, long)]
+        repair: bool,
         /// Threads
         #[arg(short, long, default_value_t = 2)]
         threads: usize,
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
             seconds,
             seed,
             threads,
+            repair,
             verbose,
         } => {
             let seed = seed.unwrap_or_else(|| ochre::platform::random_u64() >> 16);
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
                 time: Duration::from_secs(seconds),
                 threads,
                 seed,
+                repair,
             };
             fuzz(&limits, verbose)
         }

@@ -114,9 +114,14 @@ impl Tally {
 /// # Errors
 ///
 /// The panic.
-pub fn one(base: &Base, foreign: &[Vec<u8>], seed: u64) -> Result<Report, String> {
+pub fn one(base: &Base, foreign: &[Vec<u8>], seed: u64, repair: bool) -> Result<Report, String> {
     quiet_panics();
-    panic::catch_unwind(AssertUnwindSafe(|| trial::run(base, foreign, seed)))
+    let run = if repair {
+        trial::run_and_repair
+    } else {
+        trial::run
+    };
+    panic::catch_unwind(AssertUnwindSafe(|| run(base, foreign, seed)))
         .map_err(|_| LAST_PANIC.with(|last| last.borrow().clone()))
 }
 
@@ -149,6 +154,8 @@ pub struct Limits {
     pub threads: usize,
     /// The first seed.
     pub seed: u64,
+    /// Repair each image at the end, and check it again.
+    pub repair: bool,
 }
 
 /// Tries images of all bases in turn, until a limit is reached.
@@ -167,7 +174,7 @@ pub fn run(bases: &[Base], foreign: &[Vec<u8>], limits: &Limits) -> Tally {
                     }
                     let seed = limits.seed.wrapping_add(number);
                     let base = base_of(bases, seed);
-                    tally.add(base.name, seed, one(base, foreign, seed));
+                    tally.add(base.name, seed, one(base, foreign, seed, limits.repair));
                 }
                 all.lock()
                     .unwrap_or_else(PoisonError::into_inner)

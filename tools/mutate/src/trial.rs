@@ -115,6 +115,29 @@ pub fn run(base: &Base, foreign: &[Vec<u8>], seed: u64) -> Report {
     on(base, damages, &media, &mut random)
 }
 
+/// As [`run`], then repairs what is left and checks it again.
+pub fn run_and_repair(base: &Base, foreign: &[Vec<u8>], seed: u64) -> Report {
+    let mut random = Random::new(seed);
+    let media = base.media(BUDGET);
+    let damages = damage(base, foreign, &media, &mut random);
+    let mut report = on(base, damages, &media, &mut random);
+    media.allow(20 * BUDGET);
+    if fsck::can_repair(&media) {
+        match ochre_testkit::repair(&media) {
+            Ok(_) => {
+                let mut issues = Issues::default();
+                let _ = fsck::check(&media, fsck::Options::default(), &mut issues);
+                if let Some(first) = issues.0.first() {
+                    report.problems.push(format!("after the repair: {first}"));
+                }
+            }
+            Err(error) if refusal(&error) => {}
+            Err(error) => report.problems.push(format!("the repair says: {error}")),
+        }
+    }
+    report
+}
+
 /// As [`run`], on a medium that is damaged already.
 pub fn on(base: &Base, damages: Vec<Damage>, media: &CowMedia, random: &mut Random) -> Report {
     media.allow(BUDGET);

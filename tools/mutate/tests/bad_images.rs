@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whatever is on the medium: no panic, no endless loop, no memory without bound, no other file's bytes.
+//! Whatever is on the medium: no panic, no endless loop, no memory without bound, no other file's bytes lost; and what is repaired is whole.
 //!
 //! This is the small share of what `make fuzz` does. `OCHRE_SEED` repeats a run.
 
@@ -16,6 +16,7 @@ fn damaged_images_do_no_harm() {
         time: Duration::from_secs(20),
         threads: 2,
         seed: seed("damaged_images_do_no_harm") >> 16,
+        repair: true,
     };
     let bases = [base::everything(), base::dirty(), base::groups()];
     let tally = run(&bases, &base::foreign(), &limits);
