@@ -275,7 +275,7 @@ pub(super) fn end<M: Media>(media: &M, info: &mut SuperInfo, clean: bool) -> Res
 
 /// Features that forbid writing, and this code does not know.
 pub(super) fn check_writable(info: &SuperInfo) -> Result {
-    debug_assert!(INCOMPAT & REPAIRING == 0);
+    const { assert!(INCOMPAT & REPAIRING == 0) };
     match info.features[1] & !RO_COMPAT {
         0 => Ok(()),
         unknown => Err(Error::UnknownReadOnlyFeatures(unknown)),
