@@ -108,7 +108,9 @@ mod tests {
         fs::write(
             proc.path().join("self/mountinfo"),
             "22 28 0:21 / /proc rw - proc proc rw\n\
-             30 1 259:1 / /mnt/a\\040b rw,relatime shared:1 - ochre /dev/pmem0p1 rw,dax\n",
+             30 1 259:1 / /mnt/a\\040b rw,relatime shared:1 - ochre /dev/pmem0p1 rw,dax\n\
+             31 1 259:1 / /mnt/view ro,relatime shared:1 - ochre /dev/pmem0p1 rw,dax\n\
+             32 1 259:2 / /mnt/c ro,relatime shared:1 - ochre /dev/pmem0p2 ro,dax\n",
         )
         .unwrap();
         fs::write(
@@ -120,6 +122,7 @@ mod tests {
         assert_eq!(mounts.mount_point(259, 1), Some(PathBuf::from("/mnt/a b")));
         assert_eq!(mounts.mount_point(259, 0), None);
         assert!(!mounts.is_read_only(259, 1) && !mounts.is_read_only(259, 0));
+        assert!(mounts.is_read_only(259, 2), "the filesystem, not only a view of it");
         assert!(mounts.is_swap("/dev/pmem1".as_ref()));
         assert!(!mounts.is_swap("/dev/pmem".as_ref()));
     }
