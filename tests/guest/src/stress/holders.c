@@ -101,7 +101,16 @@ struct held {
 	unsigned long first, count;
 	struct map m;
 	uint32_t floors[HOLD_PAGES];
+	unsigned long inside; /* pages_inside() when its store began */
 };
+
+/* Up to which page `bytes` that a device has stored count. */
+static unsigned long stored_to(const struct held *h, ssize_t bytes)
+{
+	unsigned long end = h->first + (bytes > 0 ? bytes / PAGE : 0);
+
+	return end < h->inside ? end : h->inside;
+}
 
 static bool hold(struct worker *w, struct held *h, unsigned long most)
 {
@@ -198,6 +207,7 @@ static bool prepare_device(struct worker *w, struct held *h, struct claim *c)
 	ssize_t n;
 
 	store_begin(c, w, h->o->file, h->first, h->count);
+	h->inside = pages_inside(h->o->fd);
 	fill(w->buffer, h->o->file, h->first, h->count, c->generation);
 	n = pwrite(w->slow, w->buffer, h->count * PAGE, region(w));
 	if (n == (ssize_t)(h->count * PAGE))
@@ -219,7 +229,7 @@ void op_hold_read_slow(struct worker *w)
 	if (prepare_device(w, &h, &c)) {
 		n = pread(w->slow, h.m.at, h.count * PAGE, region(w));
 		outcome(w, n > 0, "EFAULT");
-		store_end(&c, h.first, h.first + (n > 0 ? n / PAGE : 0));
+		store_end(&c, h.first, stored_to(&h, n));
 	}
 	map_close(&h.m);
 }
@@ -263,7 +273,7 @@ void op_hold_uring(struct worker *w)
 		n = ring_wait(w->ring);
 		errno = -n;
 		outcome(w, n > 0, "EFAULT");
-		store_end(&c, h.first, h.first + (n > 0 ? n / PAGE : 0));
+		store_end(&c, h.first, stored_to(&h, n));
 		if (!unmapped)
 			map_close(&h.m);
 	} else {

@@ -12,6 +12,8 @@
  * - When a store of a whole page has ended and no removal touched the page since before it began, the page is `written`: from then to
  *   the beginning of the next removal a zero is lost data. `epoch` counts beginnings and ends of removals, so that a reader knows
  *   whether one came in between.
+ *   (A page that was stored through a mapping counts only if all of it was inside the file before: what is stored behind the end, in the
+ *   last page, is no data, and is zeroed when the file grows.)
  * - A word of another file or another page is never right, whatever the order.
  */
 #include "stress.h"
@@ -253,6 +255,14 @@ void store_begin(struct claim *c, struct worker *w, struct file *file, unsigned 
 	c->count = count;
 	c->views = calloc(count, sizeof(*c->views));
 	view_take(file, first, count, c->views);
+}
+
+/* The first page that is not entirely inside the file. Until a removal touches the pages before it, they stay inside. */
+unsigned long pages_inside(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? 0 : st.st_size / PAGE;
 }
 
 /* The pages of [whole_from, whole_to) have been stored entirely. */

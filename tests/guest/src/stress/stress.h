@@ -143,6 +143,7 @@ struct file *model_find(int fd);
 void model_put(struct file *file, int fd);
 void model_forget_others(struct file *const *kept, unsigned int count);
 void store_begin(struct claim *c, struct worker *w, struct file *file, unsigned long first, unsigned long count);
+unsigned long pages_inside(int fd);
 void store_end(struct claim *c, unsigned long whole_from, unsigned long whole_to);
 void removal_begin(struct claim *c, struct worker *w, struct file *file, uint64_t from, uint64_t to);
 void removal_end(struct claim *c, bool done, uint64_t from, uint64_t to);

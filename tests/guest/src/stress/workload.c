@@ -417,9 +417,10 @@ static void op_map_read(struct worker *w)
 static void store_pages(struct worker *w, struct open_file *o, char *at, unsigned long first, unsigned long count, bool parts)
 {
 	struct claim c;
-	unsigned long whole;
+	unsigned long whole, inside;
 
 	store_begin(&c, w, o->file, first, count);
+	inside = pages_inside(o->fd);
 	for (whole = 0; whole < count; whole++) {
 		struct touch t = { .at = (uint64_t *)(at + whole * PAGE), .words = WORDS, .value = word_of(o->file->id, first + whole, c.generation) };
 
@@ -432,7 +433,7 @@ static void store_pages(struct worker *w, struct open_file *o, char *at, unsigne
 		if (!guarded(store, &t))
 			break; /* behind the end, or no space */
 	}
-	store_end(&c, first, parts ? first : first + whole);
+	store_end(&c, first, parts ? first : first + whole < inside ? first + whole : inside);
 }
 
 static void op_map_write(struct worker *w)
