@@ -12,6 +12,8 @@ use crate::recovered::{recover, Tree};
 use crate::walk::{Counts, Walk};
 use ochre_crash::arena::Arena;
 use ochre_sim::persistency::{States, Word};
+use std::any::Any;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Mutex, PoisonError};
@@ -56,15 +58,33 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
+thread_local! {
+    /// The engine is at work on an image: its panic is a violation, and no more need be said.
+    static JUDGING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets panics of the engine be silent; those of the explorer itself are not.
+pub fn hush_panics() {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !JUDGING.get() {
+            loud(info);
+        }
+    }));
+}
+
 impl Walk<'_> {
     /// Recovers an image of this moment, and compares it with what may be.
     pub fn judge(&self, words: &[Word]) -> Result<Tree, String> {
         let arena = self.arena();
         arena.push();
         arena.put(words);
+        JUDGING.set(true);
         let recovered = catch_unwind(AssertUnwindSafe(|| recover(Arena::clone(arena))));
+        JUDGING.set(false);
         arena.unwind(0);
-        let tree = recovered.map_err(|_| "the engine panicked".to_string())??;
+        let tree =
+            recovered.map_err(|panic| format!("the engine panicked: {}", said(&*panic)))??;
         let size = |model: &Model, id| tree.size(model, id);
         let mut allowed = vec![self.model().clone()];
         for call in self.open() {
@@ -100,6 +120,12 @@ impl Walk<'_> {
             false => format!("in {}", calls.join(" and in ")),
         }
     }
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied())
+        .unwrap_or("?")
 }
 
 /// One worker: explores those moments whose number gives `number` when divided by `of`.

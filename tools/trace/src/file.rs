@@ -187,7 +187,9 @@ impl File {
         state
     }
 
-    fn mix(&mut self, after: &Self, range: Range<u64>, whole: BTreeSet<u64>) {
+    fn mix(&mut self, after: &Self, range: Range<u64>, mut whole: BTreeSet<u64>) {
+        // Preallocated blocks may lie past the end of the file.
+        whole.retain(|block| block * BLOCK < range.end);
         self.mixed = Some(Arc::new(Mixed {
             after: after.bytes.to_vec(),
             range: range.start as usize..range.end as usize,
@@ -318,6 +320,19 @@ mod tests {
         found[3999] = pattern(1, 3999);
         found[4096..4104]
             .copy_from_slice(&(4096..4104).map(|at| pattern(2, at)).collect::<Vec<_>>());
+        assert!(state.allows(&found).unwrap_err().contains("in part"));
+    }
+
+    #[test]
+    fn a_punch_may_reach_past_the_end() {
+        let f = file(10_000);
+        let state = f.punching(100, 50_000);
+        let mut found = bytes(10_000, 1);
+        assert_eq!(state.allows(&found), Ok(()));
+        found[4096..8192].fill(0);
+        found[200] = 0;
+        assert_eq!(state.allows(&found), Ok(()));
+        found[4096] = pattern(1, 4096);
         assert!(state.allows(&found).unwrap_err().contains("in part"));
     }
 

@@ -182,8 +182,7 @@ fn explored(arguments: &Explore) -> Result<ExitCode, String> {
         "trace: {} probes of the plugin recorded as they must be",
         counts.probes
     );
-    // The engine's complaints about what a crash left are none of this tool's: a panic is reported as a violation.
-    std::panic::set_hook(Box::new(|_| ()));
+    explore::hush_panics();
     let replay = arguments.replay();
     let moments = counts.moments.min(options.points);
     let exporter = Exporter {
