@@ -22,6 +22,7 @@ use ochre_sim::persistency::{Flight, Sampling, States, Word};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// A sequence of operations on a kind of filesystem.
@@ -394,12 +395,35 @@ impl<'a> Situation<'a> {
     }
 }
 
+/// Images that were looked at, by names that are well mixed already.
+pub type Seen = HashSet<u64, BuildHasherDefault<Mixed>>;
+
+/// Takes a mixed number as its own hash.
+#[derive(Default)]
+pub struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = mix(self.0, byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
 /// Explores sequences on one stage at a time.
 pub struct Explorer<'a> {
     /// How thoroughly.
     pub effort: Effort,
     /// Images that were looked at.
-    pub seen: &'a mut HashSet<u64>,
+    pub seen: &'a mut Seen,
     /// What was done.
     pub counts: Counts,
     /// Only this image.
@@ -582,8 +606,11 @@ impl Explorer<'_> {
         name: u64,
     ) -> Result<(), String> {
         self.counts.formed += 1;
-        let key = mix(arena.hash_with(words), name);
+        arena.push();
+        arena.put(words);
+        let key = mix(arena.hash(), name);
         if !self.seen.insert(key) && self.only.is_none() {
+            arena.pop();
             return Ok(());
         }
         self.counts.distinct += 1;
@@ -595,8 +622,6 @@ impl Explorer<'_> {
             read_only: share(2 * self.effort.unmount, 3),
             early: share(self.effort.unmount, 4),
         };
-        arena.push();
-        arena.put(words);
         let level = arena.depth();
         let result = guard(|| judge(arena, base, allowed, depth));
         arena.unwind(level);

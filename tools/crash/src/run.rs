@@ -2,10 +2,9 @@
 
 //! A run: sequences of a plan, on several threads, until a number of images or a time is reached.
 
-use crate::explore::{Counts, Effort, Explorer, Place, Sequence, Violation};
+use crate::explore::{Counts, Effort, Explorer, Place, Seen, Sequence, Violation};
 use crate::plan::Plan;
 use crate::stage::{Kind, Stage};
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,7 +71,7 @@ pub fn run(
     let total: Mutex<Outcome> = Mutex::default();
     let worker = || {
         let mut stages = Stages::default();
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let sequence = plan.sequence(number);
@@ -150,7 +149,7 @@ impl Stages {
 pub fn replay(sequence: &Sequence, place: Option<Place>, effort: Effort) -> Outcome {
     quiet();
     let begin = Instant::now();
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     let mut explorer = Explorer {
         effort,
         seen: &mut seen,

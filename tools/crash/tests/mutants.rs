@@ -7,19 +7,18 @@
 #![cfg(feature = "mutants")]
 
 use ochre::engine::mutant::{choose, Mutant};
-use ochre_crash::explore::{Counts, Effort, Explorer, Violation};
+use ochre_crash::explore::{Counts, Effort, Explorer, Seen, Violation};
 use ochre_crash::mutants::ALL;
 use ochre_crash::plan::{Plan, DIRECTED};
 use ochre_crash::run::{quiet, Stages};
 use ochre_crash::stage::Kind;
-use std::collections::HashSet;
 
 /// Sequences of the plan's systematic part and beyond that are tried.
 const SEQUENCES: u64 = 260;
 
 /// The first violation, and how many images it took.
 fn hunt(stages: &mut Stages, plan: &Plan, only: Option<u64>) -> (Option<Box<Violation>>, Counts) {
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     let mut explorer = Explorer {
         // Less of everything: what is broken shows soon.
         effort: Effort::quick(),
