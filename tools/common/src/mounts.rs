@@ -122,7 +122,10 @@ mod tests {
         assert_eq!(mounts.mount_point(259, 1), Some(PathBuf::from("/mnt/a b")));
         assert_eq!(mounts.mount_point(259, 0), None);
         assert!(!mounts.is_read_only(259, 1) && !mounts.is_read_only(259, 0));
-        assert!(mounts.is_read_only(259, 2), "the filesystem, not only a view of it");
+        assert!(
+            mounts.is_read_only(259, 2),
+            "the filesystem, not only a view of it"
+        );
         assert!(mounts.is_swap("/dev/pmem1".as_ref()));
         assert!(!mounts.is_swap("/dev/pmem".as_ref()));
     }

@@ -185,6 +185,15 @@ impl Arena {
         self.lock().hash
     }
 
+    /// The number that [`Self::hash`] would give after [`Self::put`] of the words.
+    pub fn hash_with(&self, words: &[Word]) -> u64 {
+        self.push();
+        self.put(words);
+        let hash = self.hash();
+        self.pop();
+        hash
+    }
+
     /// Records from now on what is done to the memory.
     pub fn record(&self) {
         self.lock().trace = Some(Trace::default());
@@ -356,8 +365,12 @@ mod tests {
         assert_eq!(arena.read_u64(8), Ok(1));
         assert_eq!(arena.read_u64(4096), Ok(0));
         assert_eq!(arena.hash(), hash);
-        arena.put(&[Word::whole(8, 2), Word::whole(16, 0)]);
-        assert_ne!(arena.hash(), hash);
+        let words = [Word::whole(8, 2), Word::whole(16, 0)];
+        let expected = arena.hash_with(&words);
+        assert_eq!(arena.hash(), hash);
+        arena.put(&words);
+        assert_eq!(arena.hash(), expected);
+        assert_ne!(expected, hash);
         arena.put(&[Word::whole(8, 1)]);
         assert_eq!(arena.hash(), hash);
     }
