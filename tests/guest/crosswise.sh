@@ -6,6 +6,6 @@
 SEED=${SEED:-$((RANDOM * 32768 + RANDOM))}
 echo "seed $SEED (SEED=$SEED repeats it)"
 [ "$FSTYPE" = ochre ] || make_fs "$DEV"
-stress --seconds=20 --round=10 --seed="$SEED" --fstype="$FSTYPE" --options="dax=always${LAYOUT:+,layout=$LAYOUT}" --patience=$((60 * SLOW)) \
+stress --seconds=20 --round=10 --seed="$SEED" --fstype="$FSTYPE" --options="dax=always${LAYOUT:+,layout=$LAYOUT}" --patience=$((120 * SLOW)) \
     --only=write-crosswise,write,map-write,map-read,truncate,punch,create,unlink,rename "$DEV" "$MNT" | tee /tmp/stress.log
 proved "writes whose buffers are mapped from the same file, or crosswise from another, beside all removing calls: $(grep '^stress:' /tmp/stress.log | cut -c9-)"

@@ -16,6 +16,6 @@ dmsetup create slow --table "0 32768 delay /dev/ram0 0 30 /dev/ram0 0 10"
 check=()
 [ "$FSTYPE" != ochre ] || check=(--fsck)
 stress --seconds=$((MINUTES * 60)) --round=$((30 * (SLOW > 1 ? 3 : 1))) --seed="$SEED" --fstype="$FSTYPE" \
-    --options="dax=always${LAYOUT:+,layout=$LAYOUT}" --slow=/dev/mapper/slow --patience=$((60 * SLOW)) "${check[@]}" \
+    --options="dax=always${LAYOUT:+,layout=$LAYOUT}" --slow=/dev/mapper/slow --patience=$((120 * SLOW)) "${check[@]}" \
     ${STRESS_OPTIONS:-} "$DEV" "$MNT" | tee /tmp/stress.log
 proved "$(grep '^stress:' /tmp/stress.log | cut -c9-)"
