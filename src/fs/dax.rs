@@ -15,7 +15,7 @@
 //! page's DAX entry, for which the writer's invalidation waits before it ends its claim. So the
 //! wait is outside: [`FaultExtents::begin`] says `EAGAIN`, and [`fault`] waits with nothing held.
 
-use super::{engine, failed, inner, Ochre};
+use super::{defer, engine, failed, inner, Ochre};
 use crate::engine::filesystem::{Mapping, MappingState, WriteKind};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::vfs::dax::{Fault, FaultResult, Outcome, Waited};
@@ -133,7 +133,19 @@ pub(crate) struct ReportExtents;
 
 impl Operations<Ochre> for ReportExtents {
     fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
-        Ok(extent_of(&look(inode, request)?))
+        // What is pending behind the end is on its way out of the file.
+        let end = defer::limit(inode, u64::MAX);
+        if request.pos >= end {
+            return Ok(Extent {
+                offset: request.pos,
+                len: request.len,
+                place: Place::Hole,
+                finish: false,
+            });
+        }
+        let mut extent = extent_of(&look(inode, request)?);
+        extent.len = extent.len.min(end.saturating_sub(extent.offset));
+        Ok(extent)
     }
 
     fn device(inode: &INode<Ochre>) -> &DaxDevice {

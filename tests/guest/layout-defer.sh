@@ -1,6 +1,6 @@
 # layout=defer, the default: a truncate returns at once while a page of what goes is held; the blocks come back later; growth over it gets new blocks, growth inside a held 2 MiB page waits, killably.
 # only: ochre
-# timeout: 180
+# timeout: 300
 . "$(dirname "$0")/lib.sh"
 mount_fs
 grep -q " $MNT ochre .*layout=defer" /proc/mounts || fail "options: $(grep " $MNT " /proc/mounts)"

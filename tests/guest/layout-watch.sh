@@ -43,6 +43,8 @@ n.read(5 * PAGE, 1)
 pins = [PinnedPage(m, 3 * MIB), PinnedPage(n, 5 * PAGE)]
 os.ftruncate(f, 2 * MIB + 3 * PAGE)
 fallocate(g, PUNCH_HOLE | KEEP_SIZE, 4 * PAGE, 2 * PAGE)
+equal([e[:1] + e[2:3] for e in extents(g)], [(0, 4 * PAGE), (6 * PAGE, 2 * PAGE)], "extents beside a parked page")
+equal(sum(e[2] for e in extents(f)), 2 * MIB + 3 * PAGE, "extents of a file with pending blocks")
 waiter = spawn(lambda: os.ftruncate(f, 3 * MIB))
 check(blocked(waiter), "growth inside a held 2 MiB page does not wait")
 now, inodes = counters()
