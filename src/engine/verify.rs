@@ -122,6 +122,9 @@ fn inode_fields(geometry: &Geometry, record: &InodeRecord) -> Option<&'static st
         Some("link count of an inode")
     } else if record.orphan.get() > geometry.orphan_slots {
         Some("orphan slot of an inode")
+    } else if links > 0 && record.orphan.get() != 0 && kind != FileKind::Regular {
+        // With links it is there for an unfinished truncate, which only a file can have.
+        Some("orphan slot of an inode")
     } else if links == 0 && record.orphan.get() == 0 {
         // Nobody would ever give it back.
         Some("inode without links")

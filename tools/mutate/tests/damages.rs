@@ -434,6 +434,15 @@ fn what_a_record_says_suits_its_kind() {
 }
 
 #[test]
+fn only_a_file_has_an_unfinished_truncate() {
+    let sick = Sick::new();
+    let ino = sick.ino("big");
+    sick.edit_inode(ino, |bytes| bytes[96] = 3);
+    let fs = sick.mount();
+    says(&fs, fs.iget(ino), "orphan slot of an inode");
+}
+
+#[test]
 fn free_space_is_never_more_than_there_is() {
     let sick = Sick::new();
     let counts = sick
