@@ -108,7 +108,28 @@ impl<M: Media> Check<'_, M> {
                 next += 1;
             }
         }
+        self.behind_the_map(ag, chunks);
         Ok(())
+    }
+
+    /// Chunks are never given back: an entry behind the last one means that the count is too low.
+    fn behind_the_map(&mut self, ag: u32, chunks: u32) {
+        let map = Block(self.shape.ag_first(ag) + CHUNK_MAP_BLOCK).address();
+        let mut bytes = [0u8; 16];
+        let readable = chunks < MAX_CHUNKS
+            && self
+                .media
+                .read(map + u64::from(chunks) * 16, &mut bytes)
+                .is_ok();
+        if let (true, Ok(entry)) = (readable, ChunkEntry::read_from_bytes(&bytes)) {
+            if entry.check.get() == self.shape.keys.chunk(ag, chunks, entry.start.get()) {
+                self.report(Issue::ChunkEntry {
+                    ag,
+                    chunk: chunks,
+                    fault: "is behind the last one that is counted",
+                });
+            }
+        }
     }
 
     fn chunk(&mut self, ag: u32, chunk: u32, entry: &ChunkEntry) -> Result {

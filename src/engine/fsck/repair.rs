@@ -145,6 +145,8 @@ struct Repair<'a, M: Media> {
     edges: Vec<(u32, u32)>,
     /// The block of a bitmap that was looked at last, and its bytes.
     marks: (u64, Vec<u8>),
+    /// A line of a bitmap, by group and first block, and whether it calls something free that is not.
+    line: ((u32, u64), bool),
     /// Records, by index, that are stored only when their trees have been.
     held: Vec<(usize, InodeRecord)>,
     /// Blocks that were cut off a tree, with its owner; sorted when all trees were walked.
@@ -211,6 +213,7 @@ pub fn repair<M: Media>(
         leaves: Vec::new(),
         edges: Vec::new(),
         marks: (0, Vec::new()),
+        line: ((u32::MAX, 0), false),
         held: Vec::new(),
         dropped: Vec::new(),
         unreadable: Vec::new(),

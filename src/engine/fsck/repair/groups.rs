@@ -47,7 +47,9 @@ const ENTRIES: u32 = 256;
 struct Slot {
     start: u32,
     mask: u64,
-    /// It checks and its place is possible.
+    /// Its check is right, so it was an entry once.
+    keyed: bool,
+    /// And its place is possible.
     checks: bool,
     /// It is believed.
     valid: bool,
@@ -80,11 +82,15 @@ impl<M: Media> Repair<'_, M> {
         let mut slots: Vec<Slot> = Vec::new();
         self.read_map(ag, stored, &mut slots)?;
         self.find_chunks(ag, &mut slots)?;
+        // An entry behind the count that checks would say that the count is too low.
+        let mut ended = Vec::new();
         while slots.last().is_some_and(|slot| !slot.valid) {
-            slots.pop();
+            if slots.pop().is_some_and(|slot| slot.keyed) {
+                ended.push(u32_of(u64_of(slots.len())))?;
+            }
         }
         let counted = u64_of(slots.len());
-        if counted != stored {
+        if counted != stored || !ended.is_empty() {
             let action = Action::ChunksCounted {
                 ag,
                 stored,
@@ -92,6 +98,10 @@ impl<M: Media> Repair<'_, M> {
             };
             if self.act(action) {
                 self.put_u64(address, counted)?;
+                for &chunk in ended.iter() {
+                    let entry = self.geometry().chunk_entry(ag, chunk);
+                    self.put(entry, &[0; 16])?;
+                }
             }
         }
         for index in 0..slots.len() {
@@ -150,7 +160,7 @@ impl<M: Media> Repair<'_, M> {
             };
             let slot = self.judge(ag, index, &entry)?;
             slots.push(slot)?;
-            beyond = match index >= noted && !(slot.valid && slot.mask != 0) {
+            beyond = match index >= noted && !slot.keyed {
                 true => beyond + 1,
                 false => 0,
             };
@@ -161,14 +171,8 @@ impl<M: Media> Repair<'_, M> {
         // A count that can be is not exceeded without a reason.
         let noted = usize_of(u64::from(noted));
         if stored <= u64::from(MAX_CHUNKS) {
-            let real = |slot: &Slot| slot.valid && slot.mask != 0;
-            while slots.len() > noted && slots.last().is_some_and(|slot| !real(slot)) {
-                if let Some(slot) = slots.pop().filter(|slot| slot.valid) {
-                    let block = self.geometry().ag_base(ag).plus(u64::from(slot.start));
-                    for number in 0..CHUNK_BLOCKS {
-                        self.claimed.clear(block.plus(number));
-                    }
-                }
+            while slots.len() > noted && slots.last().is_some_and(|slot| !slot.keyed) {
+                slots.pop();
             }
         }
         Ok(())
@@ -186,12 +190,13 @@ impl<M: Media> Repair<'_, M> {
         let mut slot = Slot {
             start,
             mask: entry.mask.get(),
+            keyed: entry.check.get() == self.keys.chunk(ag, index, start),
             checks: false,
             valid: false,
         };
         let block = self.geometry().ag_base(ag).plus(u64::from(start));
         let placed = u64::from(start) % CHUNK_BLOCKS == 0 && self.is_data(block, CHUNK_BLOCKS);
-        if !placed || entry.check.get() != self.keys.chunk(ag, index, start) {
+        if !placed || !slot.keyed {
             return Ok(slot);
         }
         slot.checks = true;
@@ -265,6 +270,7 @@ impl<M: Media> Repair<'_, M> {
                 slots.push(Slot {
                     start: 0,
                     mask: 0,
+                    keyed: false,
                     checks: false,
                     valid: false,
                 })?;
@@ -346,6 +352,7 @@ impl<M: Media> Repair<'_, M> {
         *slot = Slot {
             start,
             mask: if slot.mask == 0 { mask } else { slot.mask } | zero,
+            keyed: true,
             checks: true,
             valid: true,
         };
@@ -377,6 +384,7 @@ impl<M: Media> Repair<'_, M> {
             *slot = Slot {
                 start,
                 mask,
+                keyed: true,
                 checks: true,
                 valid: true,
             };

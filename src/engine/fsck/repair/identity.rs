@@ -45,6 +45,11 @@ use zerocopy::little_endian::U64;
 /// No filesystem gets to this number of transactions; behind it numbers would run out.
 const MAX_SEQ: u64 = 1 << 62;
 
+const _: () = assert!(
+    INCOMPAT & REPAIRING == 0,
+    "no filesystem is made with the mark"
+);
+
 /// A superblock as it was found.
 struct Found {
     info: Option<SuperInfo>,
@@ -275,7 +280,6 @@ pub(super) fn end<M: Media>(media: &M, info: &mut SuperInfo, clean: bool) -> Res
 
 /// Features that forbid writing, and this code does not know.
 pub(super) fn check_writable(info: &SuperInfo) -> Result {
-    const { assert!(INCOMPAT & REPAIRING == 0) };
     match info.features[1] & !RO_COMPAT {
         0 => Ok(()),
         unknown => Err(Error::UnknownReadOnlyFeatures(unknown)),

@@ -6,7 +6,7 @@
 //! not know the filesystem's secret: a user's bytes cannot imitate one. So if an index node is
 //! damaged, the leaves below it are found by looking at the blocks themselves: at those that are
 //! marked as used in the bitmap and that nothing claims. Freed blocks, which may hold leaves of
-//! former times, are not looked at.
+//! former times, are not looked at, unless the bitmap calls neighbours free that are in use.
 //!
 //! # Hazard
 //!
@@ -57,7 +57,7 @@ impl<M: Media> Repair<'_, M> {
                     .run_of(base.plus(at), g.ag_blocks(ag) - at, true);
                 at += claimed;
                 let block = base.plus(at);
-                if at < g.ag_blocks(ag) && self.marked(block, 1) {
+                if at < g.ag_blocks(ag) && (self.marked(block, 1) || self.bitmap_lies(block)) {
                     self.salvage_block(block)?;
                 }
                 at += 1;

@@ -19,6 +19,8 @@ use crate::platform::{yield_now, Vec};
 
 /// Words of a bitmap in a block.
 const WORDS: usize = (BLOCK_SIZE / 8) as usize;
+/// Blocks whose bits are in one cache line.
+const LINE: u64 = 512;
 /// From so many changed words on a block is written in whole.
 const MANY: usize = 64;
 
@@ -47,6 +49,25 @@ impl<M: Media> Repair<'_, M> {
                 .get(usize_of(word - address + relative % 64 / 8));
             byte.is_none_or(|byte| byte >> (relative % 8) & 1 != 0)
         })
+    }
+
+    /// Whether the cache line of the bitmap with this block's bit calls a block free that is in use.
+    pub(super) fn bitmap_lies(&mut self, block: Block) -> bool {
+        let g = self.geometry();
+        let Some((ag, relative)) = g.locate(block) else {
+            return false;
+        };
+        let first = relative / LINE * LINE;
+        if self.line.0 != (ag, first) {
+            let base = g.ag_base(ag);
+            let end = g.ag_blocks(ag).min(first + LINE);
+            let lies = (first..end).any(|at| {
+                let block = base.plus(at);
+                self.claimed.get(block) && !self.marked(block, 1)
+            });
+            self.line = ((ag, first), lies);
+        }
+        self.line.1
     }
 
     /// Stores what differs. `all`: also clears what nothing uses.

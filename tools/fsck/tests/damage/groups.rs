@@ -72,6 +72,22 @@ fn more_chunks_than_there_can_be() {
 }
 
 #[test]
+fn fewer_chunks_than_there_are() {
+    let sample = sample();
+    let address = header(&sample) + ag::CHUNKS_OFFSET;
+    let chunks = sample.u64_at(address);
+    sample.put_u64(address, chunks - 1);
+    finds(
+        &sample,
+        Issue::ChunkEntry {
+            ag: 0,
+            chunk: u32::try_from(chunks - 1).expect("small"),
+            fault: "is behind the last one that is counted",
+        },
+    );
+}
+
+#[test]
 fn a_chunk_entry() {
     let sample = sample();
     sample.flip(sample.info.geometry.chunk_entry(0, 1), 2);
