@@ -178,7 +178,7 @@ fn a_write_under_way_is_spared() {
     fs.publish(&file, reserved, 2, &PublishArgs::default())
         .expect("publish");
     fs.fault_allocate(&file, FileBlock(103), 1).expect("fault");
-    let mut expected = vec![0; 9];
+    let mut expected = [0; 9];
     expected[5..7].copy_from_slice(&[7, 8]);
     for (n, fill) in expected.iter().enumerate() {
         let state = fs
