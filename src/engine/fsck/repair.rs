@@ -141,6 +141,8 @@ struct Repair<'a, M: Media> {
     table: Table,
     /// Leaves that were found without a tree.
     leaves: Vec<salvage::Leaf>,
+    /// Their blocks, sorted: nothing is written to them until their names and extents are elsewhere.
+    kept: Vec<u64>,
     /// Names of directories: index of the one that holds the name, index of the other.
     edges: Vec<(u32, u32)>,
     /// The block of a bitmap that was looked at last, and its bytes.
@@ -211,6 +213,7 @@ pub fn repair<M: Media>(
         metadata: Bitmap::new(0)?,
         table: Table::new(),
         leaves: Vec::new(),
+        kept: Vec::new(),
         edges: Vec::new(),
         marks: (0, Vec::new()),
         line: ((u32::MAX, 0), false),

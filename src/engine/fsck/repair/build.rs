@@ -70,7 +70,8 @@ impl<M: Media> Repair<'_, M> {
             let mut skip = self.claimed.run_of(start, rest, true);
             while skip < rest {
                 let block = start.plus(skip);
-                if !strict || !self.marked(block, 1) {
+                let kept = self.kept.binary_search(&block.0).is_ok();
+                if !kept && (!strict || !self.marked(block, 1)) {
                     self.cursor = at / AG_BLOCKS * AG_BLOCKS + relative + skip + 1;
                     return Some(block);
                 }

@@ -64,6 +64,10 @@ impl<M: Media> Repair<'_, M> {
             }
         }
         self.leaves.sort_unstable();
+        for leaf in self.leaves.iter() {
+            self.kept.push(leaf.block)?;
+        }
+        self.kept.sort_unstable();
         Ok(())
     }
 
