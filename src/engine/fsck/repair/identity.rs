@@ -172,15 +172,27 @@ pub(super) struct Identity {
 
 /// Chooses a superblock; `Corrupt` if there is none to choose.
 pub(super) fn choose<M: Media>(media: &M) -> Result<Identity> {
-    let primary = look(media, Block(0))?;
+    let mut primary = look(media, Block(0))?;
     // A damaged primary cannot say where its copy is; mkfs put it at the end of the device.
     let device = media.size() / BLOCK_SIZE;
-    let end = primary.info.map_or(device, |info| info.geometry.blocks);
+    let mut end = primary.info.map_or(device, |info| info.geometry.blocks);
+    let mut backup = look(media, Block(end.saturating_sub(1)))?;
+    if !backup.sound && end != device {
+        // The number of blocks may be what is damaged: then the copy is where mkfs put it.
+        let other = look(media, Block(device.saturating_sub(1)))?;
+        if other.sound {
+            (backup, end) = (other, device);
+        }
+    }
     let last = Block(end.saturating_sub(1));
-    let backup = look(media, last)?;
     let backup_info = backup
         .info
         .filter(|info| info.geometry.blocks == end && last.0 != 0);
+    if backup_info.is_some() && primary.info.is_some_and(|info| info.geometry.blocks != end) {
+        primary.info = None;
+        primary.sound = false;
+        primary.verdict = Verdict::Damaged;
+    }
     let primary_sound = primary.sound || !backup.sound;
     let (info, from_copy) = match (primary.info, backup_info) {
         (Some(primary), Some(copy)) => {
