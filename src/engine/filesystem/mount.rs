@@ -198,8 +198,13 @@ impl<M: Media> Filesystem<M> {
 
     /// The inode behind a number that a directory entry or [`Filesystem::root`] gave.
     pub fn iget(&self, ino: Ino) -> Result<Inode> {
+        self.load_known(ino, "name of an inode that is not in use")
+    }
+
+    /// The inode behind a number that the medium itself holds; one that is not in use is damage of the kind `what`.
+    fn load_known(&self, ino: Ino, what: &'static str) -> Result<Inode> {
         let loaded = match self.load(ino) {
-            Err(Error::Stale) => Err(Error::corrupt("name of an inode that is not in use", ino.0)),
+            Err(Error::Stale) => Err(Error::corrupt(what, ino.0)),
             other => other,
         };
         let inode = self.note(loaded)?;
@@ -332,9 +337,7 @@ impl<M: Media> Filesystem<M> {
     /// The inode of an orphan that was just taken, its truncate finished. Without links, it is for
     /// [`Self::evict`] to free.
     pub fn iget_orphan(&self, ino: Ino) -> Result<Inode> {
-        let inode = self.note(self.load(ino))?;
-        self.finish_truncate(&inode)?;
-        Ok(inode)
+        self.load_known(ino, "orphan entry of an inode that is not in use")
     }
 
     /// Finishes all orphans: for tools and tests, where nobody else has in-core inodes. On an error the one that it met is

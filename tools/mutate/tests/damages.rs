@@ -247,6 +247,23 @@ fn an_inode_does_not_empty_anothers_place_in_the_orphan_table() {
 }
 
 #[test]
+fn an_orphan_entry_of_no_inode_is_damage() {
+    let sick = Sick::new();
+    let slot = sick.base.image.info.geometry.orphan_slot(0);
+    let unused = (1..)
+        .map(Ino)
+        .find(|ino| !sick.base.image.inodes.contains_key(&ino.0))
+        .unwrap();
+    sick.media.damage(slot, &unused.0.to_le_bytes());
+    let fs = sick.mount();
+    says(
+        &fs,
+        fs.finish_orphans(),
+        "orphan entry of an inode that is not in use",
+    );
+}
+
+#[test]
 fn a_number_that_is_in_use_is_not_handed_out() {
     let sick = Sick::new();
     let ino = sick.ino("small 2");
