@@ -31,6 +31,7 @@ def settled():
 
 equal(set(counters()[0].values()), {0}, "counters of a new mount")
 put("trace", "")
+put("tracing_on", "1")
 put("events/ochre/enable", "1")
 f = os.open(path("f"), os.O_RDWR | os.O_CREAT)
 fallocate(f, 0, 0, 4 * MIB)
