@@ -188,6 +188,7 @@ fn refusal(error: &Error) -> bool {
             | Error::WrongType
             | Error::WrongVersion(_)
             | Error::UnknownFeatures(_)
+            | Error::UnfinishedRepair
             | Error::UnknownReadOnlyFeatures(_)
             | Error::DeviceTooSmall { .. }
     )
