@@ -25,6 +25,8 @@ use walk::World;
 
 /// Accesses that a mount, a walk and the work on a damaged image may take; sound ones take less than a tenth.
 const BUDGET: u64 = 3_000_000;
+/// Repairs that may follow each other.
+const ROUNDS: usize = 3;
 
 /// The longest vector that a base of this size is worth, in bytes.
 const MOST_MEMORY: usize = 8 << 20;
@@ -123,19 +125,27 @@ pub fn run_and_repair(base: &Base, foreign: &[Vec<u8>], seed: u64) -> Report {
     let mut report = on(base, damages, &media, &mut random);
     media.allow(20 * BUDGET);
     if fsck::can_repair(&media) {
-        match ochre_testkit::repair(&media) {
-            Ok(_) => {
-                let mut issues = Issues::default();
-                let _ = fsck::check(&media, fsck::Options::default(), &mut issues);
-                if let Some(first) = issues.0.first() {
-                    report.problems.push(format!("after the repair: {first}"));
-                }
-            }
-            Err(error) if refusal(&error) => {}
-            Err(error) => report.problems.push(format!("the repair says: {error}")),
+        if let Some(problem) = repair(&media) {
+            report.problems.push(problem);
         }
     }
     report
+}
+
+/// Repairs as `fsck.ochre -y` does, which goes on while a check finds something, three times at most. What is wrong then.
+fn repair(media: &CowMedia) -> Option<String> {
+    let mut left = String::new();
+    for _ in 0..ROUNDS {
+        match ochre_testkit::repair(media) {
+            Ok(_) => {}
+            Err(error) if refusal(&error) => return None,
+            Err(error) => return Some(format!("the repair says: {error}")),
+        }
+        let mut issues = Issues::default();
+        let _ = fsck::check(media, fsck::Options::default(), &mut issues);
+        left = format!("after the repair: {}", issues.0.first()?);
+    }
+    Some(left)
 }
 
 /// As [`run`], on a medium that is damaged already.
