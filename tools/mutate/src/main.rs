@@ -160,7 +160,7 @@ fn replay(seed: u64) -> ExitCode {
     for damage in ochre_mutate::trial::damage(base, &foreign, &media, &mut random) {
         println!("{}: {damage}", base.name);
     }
-    let report = ochre_mutate::trial::run(base, &foreign, seed);
+    let report = ochre_mutate::trial::run_and_repair(base, &foreign, seed);
     println!(
         "{:?}, {} accesses, first error: {:?}",
         report.outcome,
