@@ -148,7 +148,9 @@ impl<T: FileSystem> SuperBlock<T> {
     /// As [`Self::start_internal_write`], for one who would rather not than wait for a thaw.
     pub(crate) fn try_start_internal_write(&self) -> Option<InternalWrite<'_, T>> {
         // SAFETY: The super block is alive.
-        unsafe { c::ochre_sb_start_intwrite_trylock(self.as_ptr()) }.then_some(InternalWrite(self))
+        let started = unsafe { c::ochre_sb_start_intwrite_trylock(self.as_ptr()) };
+        // Made only then: its end is that of a write which has begun.
+        started.then(|| InternalWrite(self))
     }
 }
 

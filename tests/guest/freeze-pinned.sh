@@ -1,4 +1,4 @@
-# A deleted file with a held page, across a freeze and a remount: freeze does not wait for it, thaw lets it go on, read-only is refused as for any deleted file in use.
+# A deleted file and a truncate with a held page, across freezes and a remount: freeze does not wait for them, thaw lets it go on, read-only is refused as for any deleted file in use.
 # only: ochre
 . "$(dirname "$0")/lib.sh"
 mount_fs
@@ -8,7 +8,12 @@ import subprocess, time
 base = os.statvfs(MNT).f_bfree
 
 def run(*args):
-    return subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30).returncode
+    # A freeze that waits does so in a sleep that no signal ends: it is left behind.
+    child = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return child.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        return "waits"
 
 def pinned(unlink):
     f = os.open(path("f"), os.O_RDWR | os.O_CREAT)
@@ -43,6 +48,23 @@ pin.release()
 comes_back("after the refused remount")
 equal(run("mount", "-o", "remount,ro", MNT), 0, "read-only")
 equal(run("mount", "-o", "remount,rw", MNT), 0, "read-write")
+
+# A truncate with a held page, across freezes: the thread looks at the file while it may not write, again and again.
+f = os.open(path("f"), os.O_RDWR | os.O_CREAT)
+os.write(f, b"old!" * (64 * PAGE // 4))
+m = Map(f, 64 * PAGE)
+m.read(PAGE, 1)
+pin = PinnedPage(m, PAGE)
+os.ftruncate(f, 0)
+for turn in range(3):
+    equal(run("fsfreeze", "-f", MNT), 0, f"freeze {turn} with a pending truncate")
+    time.sleep(1)
+    equal(run("fsfreeze", "-u", MNT), 0, f"thaw {turn}")
+pin.release()
+m.close()
+os.close(f)
+os.unlink(path("f"))
+comes_back("of the truncate")
 
 # A file that has its name holds up neither.
 pin = pinned(False)
