@@ -19,6 +19,8 @@
 //! pointers. So a block is verified whole at its first use after mount, and each descent also checks magic, level and
 //! count, which is one word.
 
+pub mod build;
+
 use crate::engine::error::{Error, Result};
 use crate::engine::format::node::{
     BlockHeader, DIRECTORY_INDEX_MAGIC, DIRECTORY_LEAF_MAGIC, EXTENT_INDEX_MAGIC,
@@ -134,6 +136,13 @@ pub struct Path {
     pub floor: u64,
     /// All keys of the leaf are below this; `u64::MAX`: it is the last leaf.
     pub limit: u64,
+}
+
+impl Path {
+    /// The index nodes on the way, root first.
+    pub fn index_nodes(&self) -> impl Iterator<Item = Block> + '_ {
+        self.steps.iter().take(self.depth).map(|step| step.block)
+    }
 }
 
 /// Magic, level and count from a header's first word.

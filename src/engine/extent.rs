@@ -4,7 +4,7 @@
 //!
 //! What: up to seven extents live in the inode record, more in a tree of leaves with 252 each. This module finds them
 //! ([`lookup`]) and replaces some neighbours in one leaf by some others ([`replace`]); [`edit`] makes insertion with merge,
-//! conversion and removal out of that.
+//! conversion and removal out of that, and [`shift`] moves all extents behind a place.
 //!
 //! The rule that lookups rest on: *no extent straddles a bound of the tree*. A leaf's extents end at or before the leaf's
 //! limit, so that the leaf which the key of a block leads to is the only one that can hold it. Insertion cuts at bounds.
@@ -16,6 +16,7 @@
 //! insertion looks at both neighbours under the extent lock and refuses with `Again`.
 
 pub mod edit;
+pub mod shift;
 pub mod widen;
 
 use crate::engine::btree::{self, Kind, Path, Reader, Tree};

@@ -5,7 +5,7 @@
 //! What: [`Filesystem`] joins the volume (medium, journal, allocator) with inodes, extents,
 //! directories and orphans, and offers the calls that a VFS needs, each by its usual name. Calls
 //! are grouped by meaning: [`mount`], [`namespace`], [`data`],
-//! [`promise`], [`removal`], [`attributes`].
+//! [`promise`], [`removal`], [`shift`], [`attributes`].
 //!
 //! Why one type: every change of metadata is one transaction, begun and committed inside one call
 //! here. A caller never sees a transaction, so it cannot forget to commit one, hold one over a
@@ -35,6 +35,7 @@ pub mod mount;
 pub mod namespace;
 pub mod promise;
 pub mod removal;
+pub mod shift;
 
 use crate::engine::alloc::policy::Purpose;
 use crate::engine::directory::NameHash;

@@ -427,6 +427,7 @@ impl<'a, M: Media> Transaction<'a, M> {
         self.work.room(2)?;
         let at = self.work.used + 1;
         self.work.put(at, run.len | flag);
+        self.work.last_bits = self.work.used;
         self.append(kind, g.bitmap_word(agno, relative), usize_of(relative % 64));
         Ok(())
     }
@@ -460,12 +461,52 @@ impl<'a, M: Media> Transaction<'a, M> {
     }
 
     fn keep_blocks(&mut self, run: Run) -> Result {
+        if self.lengthen_taken(run) {
+            return Ok(());
+        }
         let kept = self.work.undo.push(Undo::Blocks(run)).map_err(Error::from);
         if kept.is_err() {
             self.volume.release(run);
             return kept;
         }
         self.bits(BITS_SET, run, 0)
+    }
+
+    /// Lets the record's last entry set the bits of `run` too, if that entry is for blocks of the same group that end where
+    /// these begin, and were taken last.
+    fn lengthen_taken(&mut self, run: Run) -> bool {
+        let g = self.volume.geometry();
+        let at = self.work.used.saturating_sub(2);
+        let Some(Undo::Blocks(last)) = self.work.undo.last().copied() else {
+            return false;
+        };
+        let same_group = || {
+            g.locate_run(Run {
+                start: last.start,
+                len: last.len + run.len,
+            })
+        };
+        if last.end() != run.start || at < RECORD_HEADER_WORDS || same_group().is_none() {
+            return false;
+        }
+        let expected = g.locate_run(last).map(|(agno, relative)| Head {
+            kind: BITS_SET,
+            length: usize_of(relative % 64),
+            address: g.bitmap_word(agno, relative),
+        });
+        let is_last = self.work.last_bits == at && self.work.get(at + 1) == last.len;
+        if !is_last || expected != Some(Head::unpack(self.work.get(at))) {
+            return false;
+        }
+        let longer = Run {
+            start: last.start,
+            len: last.len + run.len,
+        };
+        if let Some(undo) = self.work.undo.last_mut() {
+            *undo = Undo::Blocks(longer);
+        }
+        self.work.put(at + 1, longer.len);
+        true
     }
 
     /// Sets the bits of blocks that the caller has reserved before and still holds if the transaction is dropped.

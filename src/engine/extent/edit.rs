@@ -11,7 +11,7 @@
 //! full filesystem the punch would fail for want of the space that it is about to give. The transaction of a removal or of
 //! a conversion therefore may take the last blocks of a group, which no other may.
 
-use super::{goes_on, replace, seek, SIZE};
+use super::{goes_on, replace, seek, Cursor, SIZE};
 use crate::engine::error::{Error, Result};
 use crate::engine::format::extent::{DiskExtent, Extent, MAX_LEN};
 use crate::engine::format::inode::InodeRecord;
@@ -168,43 +168,91 @@ pub fn convert<M: Media>(
             return Err(Error::Again);
         }
         let stop = end.min(extent.file_end());
-        if !extent.unwritten {
-            at = stop;
-            continue;
-        }
-        let mut pieces = Pieces::new();
-        let (mut from, mut to) = (index, index + 1);
-        let mut middle = cut(&extent, at.0, stop.0);
-        middle.unwritten = false;
-        if middle.file_block == extent.file_block {
-            if let Some(before) = index.checked_sub(1) {
-                let previous = cursor.get(tx, record, before)?;
-                if joins(&previous, &middle) {
-                    from = before;
-                    pieces.push(previous)?;
-                }
-            }
-        }
-        pieces.push(cut(&extent, extent.file_block.0, at.0))?;
-        pieces.push(middle)?;
-        pieces.push(cut(&extent, stop.0, extent.file_end().0))?;
-        if stop == extent.file_end() && to < cursor.count {
-            let next = cursor.get(tx, record, to)?;
-            if joins(&middle, &next) {
-                let before = pieces.len;
-                pieces.push(next)?;
-                if pieces.len == before {
-                    to += 1;
-                } else {
-                    pieces.len = before;
-                }
-            }
-        }
-        if replace(tx, record, &cursor, from, to, pieces.list())? {
+        if !extent.unwritten || restate(tx, record, &cursor, index, at, stop)? {
             at = stop;
         }
     }
     Ok(())
+}
+
+/// Makes the written blocks of `[start, end)` unwritten, so that they read as zeros, as many as a transaction takes. Returns
+/// up to where it is done.
+pub fn unwrite<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    start: FileBlock,
+    end: FileBlock,
+) -> Result<FileBlock> {
+    let mut at = start;
+    while at < end {
+        if tx.room() < ROOM {
+            return Ok(at);
+        }
+        let cursor = seek(tx, record, at)?;
+        let mut index = cursor.index;
+        if let Some(before) = index.checked_sub(1) {
+            if cursor.get(tx, record, before)?.file_end() > at {
+                index = before;
+            }
+        }
+        if index == cursor.count {
+            if cursor.limit <= at.0 {
+                return Err(Error::corrupt("bounds of an extent leaf", record.ino.get()));
+            }
+            at = FileBlock(cursor.limit);
+            continue;
+        }
+        let extent = cursor.get(tx, record, index)?;
+        let (from, stop) = (at.max(extent.file_block), end.min(extent.file_end()));
+        if from >= end {
+            break;
+        }
+        if extent.unwritten || restate(tx, record, &cursor, index, from, stop)? {
+            at = stop;
+        }
+    }
+    Ok(end)
+}
+
+/// Turns written blocks into unwritten ones, or the other way: `[at, stop)` of the extent at `index`. False as of [`replace`].
+fn restate<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    cursor: &Cursor,
+    index: usize,
+    at: FileBlock,
+    stop: FileBlock,
+) -> Result<bool> {
+    let extent = cursor.get(tx, record, index)?;
+    let mut pieces = Pieces::new();
+    let (mut from, mut to) = (index, index + 1);
+    let mut middle = cut(&extent, at.0, stop.0);
+    middle.unwritten = !extent.unwritten;
+    if middle.file_block == extent.file_block {
+        if let Some(before) = index.checked_sub(1) {
+            let previous = cursor.get(tx, record, before)?;
+            if joins(&previous, &middle) {
+                from = before;
+                pieces.push(previous)?;
+            }
+        }
+    }
+    pieces.push(cut(&extent, extent.file_block.0, at.0))?;
+    pieces.push(middle)?;
+    pieces.push(cut(&extent, stop.0, extent.file_end().0))?;
+    if stop == extent.file_end() && to < cursor.count {
+        let next = cursor.get(tx, record, to)?;
+        if joins(&middle, &next) {
+            let before = pieces.len;
+            pieces.push(next)?;
+            if pieces.len == before {
+                to += 1;
+            } else {
+                pieces.len = before;
+            }
+        }
+    }
+    replace(tx, record, cursor, from, to, pieces.list())
 }
 
 /// Takes the blocks of `[start, end)` out of the file and frees them, from the end, at most about `budget` extents.

@@ -25,6 +25,8 @@ pub struct Workspace {
     pub(super) undo: Vec<Undo>,
     pub(super) freed_slots: Vec<u32>,
     pub(super) quarantined: usize,
+    /// Where the last entry of bits begins; 0: there is none.
+    pub(super) last_bits: usize,
     pub(super) data: bool,
 }
 
@@ -34,6 +36,7 @@ impl Workspace {
         self.bloom = 0;
         self.pending = 0;
         self.quarantined = 0;
+        self.last_bits = 0;
         self.data = false;
         self.objects.clear();
         self.undo.clear();

@@ -9,6 +9,8 @@
 mod image;
 #[path = "model/op.rs"]
 mod op;
+#[path = "model/shift.rs"]
+mod shift;
 #[path = "model/sound.rs"]
 mod sound;
 #[path = "model/tree.rs"]

@@ -390,6 +390,49 @@ pub const CALLS: &[Call] = &[
     })
     .after(lengthen)
     .steps(),
+    call("collapse", |w| {
+        w.fs.collapse(w.get("written"), block(1), 3, None, &NONE)
+            .map(drop)
+    })
+    .always(),
+    call("collapse in a tree", |w| {
+        w.fs.collapse(w.get("leaf"), block(21), 3, None, &NONE)
+            .map(drop)
+    }),
+    call("collapse many extents", |w| {
+        w.fs.collapse(w.get("many"), block(3), 2 * MANY - 9, None, &NONE)
+            .map(drop)
+    })
+    .after(lengthen),
+    call("collapse over held pages", |w| {
+        w.fs.collapse(w.get("many"), block(30), 40, Some(block(1 << 43)), &NONE)
+            .map(drop)
+    }),
+    call("insert", |w| {
+        w.fs.insert(w.get("written"), block(2), 5, &NONE).map(drop)
+    }),
+    call("insert that makes a tree", |w| {
+        w.fs.insert(w.get("seven"), block(1), 1, &NONE).map(drop)
+    })
+    .after(|w| {
+        let seven = w.get("seven");
+        w.fs.truncate(seven, 0, &NONE).expect("truncate");
+        for n in 0..7 {
+            write(&w.fs, seven, n * 10, 3).expect("write");
+        }
+    }),
+    call("insert before many extents", |w| {
+        w.fs.insert(w.get("many"), block(1), 1, &NONE).map(drop)
+    })
+    .after(lengthen),
+    call("zero range", |w| {
+        w.fs.zero_range(w.get("written"), block(1), block(9), Some(1 << 20), &NONE)
+    })
+    .always(),
+    call("zero range in a tree", |w| {
+        w.fs.zero_range(w.get("many"), block(1), block(400), None, &NONE)
+    })
+    .always(),
     call("zero bytes", |w| {
         w.fs.zero_range_bytes(w.get("written"), 5000, 9000)
     })

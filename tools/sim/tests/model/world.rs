@@ -3,6 +3,7 @@
 //! The engine beside its model, driven as the kernel glue drives it.
 
 use crate::op::Op;
+use crate::shift;
 use crate::sound::assert_sound;
 use crate::tree::{Content, Id, Node, Tree};
 use ochre::engine::error::Error;
@@ -60,7 +61,7 @@ impl<M: Media + Clone> World<M> {
         self.fs.as_ref().expect("mounted")
     }
 
-    fn inode(&self, id: Id) -> Rc<Inode> {
+    pub fn inode(&self, id: Id) -> Rc<Inode> {
         Rc::clone(&self.inodes[&id])
     }
 
@@ -69,7 +70,7 @@ impl<M: Media + Clone> World<M> {
         Timestamp(self.clock)
     }
 
-    fn times(&mut self) -> Times {
+    pub fn times(&mut self) -> Times {
         let now = Some(self.now());
         Times {
             atime: None,
@@ -233,6 +234,30 @@ impl<M: Media + Clone> World<M> {
                     }
                 }
             }
+            Op::Collapse(f, first, len) => {
+                if let Some(id) = self.file(f) {
+                    shift::collapse(self, id, u64::from(first), u64::from(len));
+                }
+            }
+            Op::Insert(f, at, len) => {
+                if let Some(id) = self.file(f) {
+                    shift::insert(self, id, u64::from(at), u64::from(len));
+                }
+            }
+            Op::ZeroRange(f, offset, len, keep) => {
+                if let Some(id) = self.file(f) {
+                    let end = u64::from(offset) + u64::from(len);
+                    shift::zero_range(self, id, u64::from(offset), end, keep);
+                }
+            }
+            Op::Shatter(f, count) => {
+                // Every second block: one extent each.
+                if let Some(id) = self.file(f) {
+                    for n in 0..u64::from(count) {
+                        self.write(id, 2 * n * BLOCK_SIZE, 64);
+                    }
+                }
+            }
             Op::Fault(f, block) => {
                 if let Some(id) = self.file(f) {
                     self.fault(id, u64::from(block));
@@ -258,7 +283,7 @@ impl<M: Media + Clone> World<M> {
         }
     }
 
-    fn bytes(&mut self, id: Id) -> &mut Vec<u8> {
+    pub fn bytes(&mut self, id: Id) -> &mut Vec<u8> {
         match &mut self.tree.node(id).content {
             Content::File(bytes) => bytes,
             other => panic!("no file: {other:?}"),

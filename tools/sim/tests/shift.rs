@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Collapse, insert and zero range of files in thousands of pieces, with power cuts, on full devices, and beside what is
+//! pending behind the end of a file.
+
+use ochre::engine::error::Error;
+use ochre::engine::filesystem::{
+    Filesystem, Inode, MappingState, MountOptions, NewInode, PublishArgs, Times,
+};
+use ochre::engine::media::Media;
+use ochre::engine::types::{Block, FileBlock, FileKind, Timestamp, BLOCK_SIZE, MAX_FILE_SIZE};
+use ochre_sim::seed::{seed, Random};
+use ochre_sim::{MemoryMedia, SimMedia};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+#[path = "model/image.rs"]
+mod image;
+#[path = "model/sound.rs"]
+mod sound;
+
+use sound::assert_sound;
+
+const NONE: Times = Times {
+    atime: None,
+    mtime: None,
+    ctime: None,
+};
+/// Where blocks of held pages go.
+const FAR: u64 = 1 << 43;
+
+fn create<M: Media>(fs: &Filesystem<M>) -> Inode {
+    let root = fs.iget(fs.root()).expect("root");
+    let new = NewInode {
+        mode: FileKind::Regular.mode_bits() | 0o644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        symlink: None,
+        flags: 0,
+        project: 0,
+        time: Timestamp(5),
+    };
+    fs.create(&root, b"file", &new).expect("create")
+}
+
+fn write<M: Media>(fs: &Filesystem<M>, file: &Inode, block: u64) {
+    let reserved = fs
+        .reserve_write(file, FileBlock(block), 1, 0)
+        .expect("reserve");
+    let args = PublishArgs {
+        new_size: Some((block + 1) * BLOCK_SIZE).filter(|s| *s > file.attributes().size),
+        times: NONE,
+    };
+    fs.publish(file, reserved, 1, &args).expect("publish");
+}
+
+/// Where each block is, and whether it is written.
+type Map = BTreeMap<u64, (Block, bool)>;
+
+fn map<M: Media>(fs: &Filesystem<M>, file: &Inode) -> Map {
+    let mut all = Map::new();
+    let mut at = 0;
+    while at < FileBlock::END.0 {
+        let left = FileBlock::END.0 - at;
+        let found = fs.map(file, FileBlock(at), left).expect("map");
+        for n in 0..found.len {
+            match found.state {
+                MappingState::Hole => break,
+                MappingState::Written(block) => all.insert(at + n, (block.plus(n), true)),
+                MappingState::Unwritten(block) => all.insert(at + n, (block.plus(n), false)),
+            };
+        }
+        at += found.len;
+    }
+    all
+}
+
+/// The map after a collapse.
+fn collapsed(map: &Map, first: u64, len: u64) -> Map {
+    let kept = map
+        .iter()
+        .filter(|(b, _)| **b < first || **b >= first + len);
+    kept.map(|(&b, &v)| (if b < first { b } else { b - len }, v))
+        .collect()
+}
+
+/// The map after an insertion.
+fn inserted(map: &Map, at: u64, len: u64) -> Map {
+    map.iter()
+        .map(|(&b, &v)| (if b < at { b } else { b + len }, v))
+        .collect()
+}
+
+fn mounted(size: u64) -> (Filesystem<MemoryMedia>, Inode) {
+    let fs = Filesystem::mount(image::formatted(size), &MountOptions::default()).expect("mount");
+    let file = create(&fs);
+    (fs, file)
+}
+
+fn close<M: Media>(fs: &Filesystem<M>, file: &Inode) {
+    fs.evict(file).expect("evict");
+    fs.unmount().expect("unmount");
+}
+
+#[test]
+fn thousands_of_extents_move() {
+    let mut random = Random::new(seed("thousands_of_extents_move"));
+    let (fs, file) = mounted(128 << 20);
+    for n in 0..6000 {
+        write(&fs, &file, n * 2);
+    }
+    fs.preallocate(&file, FileBlock(20_000), 30, None, &NONE)
+        .expect("preallocate");
+    let mut model = map(&fs, &file);
+    for round in 0..120 {
+        let size = file.attributes().size / BLOCK_SIZE;
+        let len = 1 + random.below(if round % 8 == 0 { 5000 } else { 40 });
+        match random.below(3) {
+            0 => {
+                let at = random.below(size);
+                fs.insert(&file, FileBlock(at), len, &NONE).expect("insert");
+                model = inserted(&model, at, len);
+            }
+            1 if size > len + 1 => {
+                let first = random.below(size - len - 1);
+                fs.collapse(&file, FileBlock(first), len, None, &NONE)
+                    .expect("collapse");
+                model = collapsed(&model, first, len);
+            }
+            _ => {
+                let (at, end) = (random.below(size), size.min(random.below(size) + len));
+                if at < end {
+                    fs.zero_range(&file, FileBlock(at), FileBlock(end), None, &NONE)
+                        .expect("zero");
+                    for (_, (_, written)) in model.range_mut(at..end) {
+                        *written = false;
+                    }
+                }
+                // The tree takes what comes after, too.
+                let block = random.below(size);
+                write(&fs, &file, block);
+                let found = map(&fs, &file);
+                model.insert(block, found[&block]);
+            }
+        }
+        assert!(map(&fs, &file) == model, "round {round}");
+        assert!(!fs.is_truncating(&file));
+        if round % 20 == 0 {
+            assert_sound(fs.media(), false);
+        }
+    }
+    close(&fs, &file);
+    assert_sound(fs.media(), true);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_changes_nothing() {
+    let (fs, file) = mounted(24 << 20);
+    for n in 0..40 {
+        write(&fs, &file, n * 3);
+    }
+    let (before, size) = (map(&fs, &file), file.attributes().size);
+    let blocks = size / BLOCK_SIZE;
+    let collapse = |first, len| fs.collapse(&file, FileBlock(first), len, None, &NONE);
+    let insert = |at, len| fs.insert(&file, FileBlock(at), len, &NONE);
+    assert_eq!(collapse(3, blocks - 3), Err(Error::Invalid));
+    assert_eq!(collapse(blocks, 1), Err(Error::Invalid));
+    assert_eq!(collapse(3, 0), Err(Error::Invalid));
+    assert_eq!(insert(blocks, 1), Err(Error::Invalid));
+    assert_eq!(
+        insert(0, MAX_FILE_SIZE / BLOCK_SIZE),
+        Err(Error::FileTooBig)
+    );
+    assert_eq!(insert(5, u64::MAX / BLOCK_SIZE), Err(Error::FileTooBig));
+    let far = FileBlock(FileBlock::END.0 - 10);
+    fs.preallocate(&file, far, 5, None, &NONE).expect("far");
+    assert_eq!(insert(5, 6), Err(Error::FileTooBig));
+    assert_eq!(insert(5, 5), Ok(size + 5 * BLOCK_SIZE));
+    assert_eq!(collapse(5, 5), Ok(size));
+    fs.punch(&file, far, FileBlock::END, &NONE).expect("punch");
+    assert!(map(&fs, &file) == before);
+    assert_eq!(file.attributes().size, size);
+    close(&fs, &file);
+    assert_sound(fs.media(), true);
+}
+
+#[test]
+fn what_is_pending_stays_where_it_is() {
+    let (fs, file) = mounted(24 << 20);
+    for n in 0..100 {
+        write(&fs, &file, n);
+    }
+    fs.park(&file, FileBlock(90), 1, FileBlock(FAR + 90))
+        .expect("park");
+    fs.truncate_size(&file, 80 * BLOCK_SIZE, &NONE)
+        .expect("truncate");
+    let before = map(&fs, &file);
+    fs.collapse(&file, FileBlock(10), 5, None, &NONE)
+        .expect("collapse");
+    let mut expected = collapsed(&before, 10, 5);
+    expected.retain(|&b, _| b < 75);
+    expected.extend(before.range(80..));
+    assert!(map(&fs, &file) == expected);
+    // Over held pages: what is taken out is pending too.
+    fs.collapse(&file, FileBlock(20), 4, Some(FileBlock(FAR + 20)), &NONE)
+        .expect("collapse");
+    let held: Map = (0..4)
+        .map(|n| (FAR + 20 + n, expected[&(20 + n)]))
+        .collect();
+    let mut after = collapsed(&expected, 20, 4);
+    after.retain(|&b, _| b < 71);
+    after.extend(expected.range(80..));
+    after.extend(held);
+    assert!(map(&fs, &file) == after);
+    // An insertion goes up to what is pending and not over it.
+    fs.insert(&file, FileBlock(3), 9, &NONE).expect("insert");
+    let over = fs.insert(&file, FileBlock(3), 1, &NONE);
+    assert_eq!(over, Err(Error::Again));
+    let taken = fs.collapse(&file, FileBlock(20), 4, Some(FileBlock(FAR + 22)), &NONE);
+    assert_eq!(taken, Err(Error::Again));
+    assert!(fs.is_truncating(&file));
+    while fs.free_beyond(&file, FileBlock(80)).expect("free") {}
+    assert_eq!(map(&fs, &file).len(), 80 - 9);
+    close(&fs, &file);
+    assert_sound(fs.media(), true);
+}
+
+/// Runs a change with power cuts at its fences; afterwards the file is as it was or as it is now.
+fn with_cuts(file: &Inode, fs: &Filesystem<SimMedia>, change: impl FnOnce()) {
+    let images = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&images);
+    let mut random = Random::new(seed("with_cuts"));
+    let state = |fs: &Filesystem<SimMedia>, file: &Inode| (file.attributes().size, map(fs, file));
+    let before = state(fs, file);
+    fs.media().on_fence(Some(Box::new(move |media| {
+        kept.lock()
+            .expect("images")
+            .extend(media.crash_images(&mut random, 4));
+    })));
+    change();
+    fs.media().on_fence(None);
+    let after = state(fs, file);
+    let judge = |image: MemoryMedia, allowed: &[&(u64, Map)]| {
+        let fs = Filesystem::mount(image, &MountOptions::default()).expect("mount");
+        fs.finish_orphans().expect("orphans");
+        let root = fs.iget(fs.root()).expect("root");
+        let file = fs
+            .iget(fs.lookup(&root, b"file").expect("name"))
+            .expect("inode");
+        let found = (file.attributes().size, map(&fs, &file));
+        assert!(allowed.contains(&&found), "neither before nor after");
+        fs.evict(&root).expect("evict");
+        close(&fs, &file);
+        assert_sound(fs.media(), true);
+    };
+    for image in images.lock().expect("images").drain(..) {
+        judge(image, &[&before, &after]);
+    }
+    for image in fs.media().crash_images(&mut Random::new(9), 4) {
+        judge(image, &[&after]);
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_the_file_before_or_after() {
+    let media = SimMedia::new(&image::formatted(64 << 20));
+    let fs = Filesystem::mount(media, &MountOptions::default()).expect("mount");
+    let file = create(&fs);
+    for n in 0..3000 {
+        write(&fs, &file, n * 2);
+    }
+    fs.freeze().expect("freeze");
+    with_cuts(&file, &fs, || {
+        fs.insert(&file, FileBlock(2000), 7, &NONE).expect("insert");
+    });
+    with_cuts(&file, &fs, || {
+        fs.collapse(&file, FileBlock(100), 20, None, &NONE)
+            .expect("collapse");
+    });
+    // More pieces than one transaction frees.
+    with_cuts(&file, &fs, || {
+        fs.collapse(&file, FileBlock(10), 4000, None, &NONE)
+            .expect("collapse");
+    });
+    assert!(!fs.is_truncating(&file));
+    with_cuts(&file, &fs, || {
+        fs.zero_range(&file, FileBlock(3), FileBlock(500), None, &NONE)
+            .expect("zero");
+    });
+    close(&fs, &file);
+    assert_sound(&fs.media().visible(), true);
+}
