@@ -2,29 +2,20 @@
 /*
  * stress: every call that removes blocks of a file, against faults, writes, and strangers that hold pages, with a verifier.
  *
- * It goes in rounds. In a round the workers run (see workload.c) while this process freezes and thaws the filesystem, tries to remount
+ * It goes in rounds. In a round the workers run (see workload.c) while one more process freezes and thaws the filesystem, tries to remount
  * it read-only, and drops caches. Between rounds all files are compared with the model, the filesystem is unmounted, checked, mounted,
  * and compared again. At the end everything is deleted, and every block must be free.
+ *
+ * All of this is done by children; this process only watches that they make progress (watch.c).
  *
  * The filesystem is filled up first but for a little, so that a freed block soon has a new owner.
  */
 #include "stress.h"
 #include <getopt.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
-#include <time.h>
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000UL + t.tv_nsec / 1000000;
-}
 
 static void die(const char *what)
 {
@@ -32,24 +23,16 @@ static void die(const char *what)
 	exit(1);
 }
 
-static void put_string(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		fprintf(stderr, "%s: %s\n", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-}
-
 static void mount_fs(void)
 {
+	beat(OTHER, "mount");
 	if (mount(settings.device, settings.dir, settings.fstype, 0, settings.options))
 		die("mount");
 }
 
 static void unmount_fs(void)
 {
+	beat(OTHER, "umount");
 	/* Files of processes that have just ended may take a moment to close. */
 	for (int i = 0; umount(settings.dir); i++) {
 		if (errno != EBUSY || i == 200)
@@ -84,6 +67,7 @@ static void compare_all(const char *how)
 	char text[64];
 
 	for (unsigned int slot = 0; slot < SLOTS; slot++) {
+		beat(OTHER, how);
 		if (!open_at(&o, slot))
 			continue;
 		if (o.file) {
@@ -115,106 +99,54 @@ static void compare_all(const char *how)
 	free(buffer);
 }
 
-/* Where a worker is that does not go on. */
-static void show_stuck(unsigned int number, pid_t pid)
+static void freeze(uint64_t turn)
 {
-	char name[64], text[4096];
+	int root = open(settings.dir, O_RDONLY);
 
-	printf("FAILED: worker %u (process %d) makes no progress in '%s' for %u s\n", number, pid,
-	       operations[atomic_load(&world->current[number])].name, settings.patience);
-	sprintf(name, "/proc/%d/stack", pid);
-	int fd = open(name, O_RDONLY);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	beat(OTHER, "freeze");
+	if (ioctl(root, FIFREEZE, 0)) {
+		finding("freeze: %s", strerror(errno));
+	} else {
+		usleep(20000 + turn * 7919 % 100000);
+		beat(OTHER, "thaw");
+		if (ioctl(root, FITHAW, 0))
+			finding("thaw: %s", strerror(errno));
+	}
+	close(root);
+}
 
-	if (n > 0)
-		printf("%.*s", (int)n, text);
-	fflush(stdout);
-	put_string("/proc/sysrq-trigger", "w");
-	put_string("/proc/sysrq-trigger", "d");
+/* Refused as long as files are open for writing. */
+static void remount_read_only(void)
+{
+	beat(OTHER, "remount read-only");
+	if (mount(NULL, settings.dir, NULL, MS_REMOUNT | MS_RDONLY, settings.options)) {
+		if (errno != EBUSY)
+			finding("remount read-only: %s", strerror(errno));
+		return;
+	}
+	usleep(10000);
+	beat(OTHER, "remount read-write");
+	if (mount(NULL, settings.dir, NULL, MS_REMOUNT, settings.options))
+		finding("remount read-write: %s", strerror(errno));
 }
 
 static void disturb(uint64_t turn)
 {
-	int root;
-
 	switch (turn % 4) {
 	case 0: /* all that write wait; faults too */
-		root = open(settings.dir, O_RDONLY);
-		if (ioctl(root, FIFREEZE, 0)) {
-			finding("freeze: %s", strerror(errno));
-		} else {
-			usleep(20000 + turn * 7919 % 100000);
-			if (ioctl(root, FITHAW, 0))
-				finding("thaw: %s", strerror(errno));
-		}
-		close(root);
+		freeze(turn);
 		break;
-	case 1: /* refused as long as files are open for writing */
-		if (!mount(NULL, settings.dir, NULL, MS_REMOUNT | MS_RDONLY, settings.options)) {
-			usleep(10000);
-			if (mount(NULL, settings.dir, NULL, MS_REMOUNT, settings.options))
-				finding("remount read-write: %s", strerror(errno));
-		} else if (errno != EBUSY) {
-			finding("remount read-only: %s", strerror(errno));
-		}
+	case 1:
+		remount_read_only();
 		break;
 	case 2: /* inodes that nobody uses go */
+		beat(OTHER, "drop_caches");
 		put_string("/proc/sys/vm/drop_caches", "2");
 		break;
 	default:
+		beat(OTHER, "sync");
 		sync();
 	}
-}
-
-static bool run_round(uint64_t round, unsigned int seconds)
-{
-	uint64_t end = now_ms() + seconds * 1000UL, turn = round * 3;
-	pid_t pids[MAX_WORKERS];
-	uint64_t beats[MAX_WORKERS] = { 0 }, since[MAX_WORKERS];
-	unsigned int left = settings.workers;
-
-	atomic_store(&world->stop, 0);
-	for (unsigned int i = 0; i < settings.workers; i++) {
-		since[i] = now_ms();
-		pids[i] = fork();
-		if (pids[i] == 0) {
-			work(i, round);
-			exit(0);
-		}
-	}
-	while (left) {
-		int status;
-		pid_t pid = waitpid(-1, &status, WNOHANG);
-
-		if (pid > 0) {
-			left--;
-			for (unsigned int i = 0; i < settings.workers; i++)
-				if (pids[i] == pid)
-					pids[i] = 0;
-			if (status)
-				finding("a worker ended with status %#x", status);
-			continue;
-		}
-		usleep(200000);
-		if (now_ms() >= end)
-			atomic_store(&world->stop, 1);
-		else if (!atomic_load(&world->stop))
-			disturb(turn++);
-		for (unsigned int i = 0; i < settings.workers; i++) {
-			uint64_t b = atomic_load(&world->beats[i]);
-
-			if (!pids[i])
-				continue;
-			if (b != beats[i]) {
-				beats[i] = b;
-				since[i] = now_ms();
-			} else if (now_ms() - since[i] > settings.patience * 1000UL) {
-				show_stuck(i, pids[i]);
-				return false;
-			}
-		}
-	}
-	return !atomic_load(&world->findings);
 }
 
 static unsigned long free_blocks(void)
@@ -264,14 +196,19 @@ static void choose_operations(void)
 	}
 }
 
+/* ---- what children do ---- */
+
 /* What the first files of a filesystem need for good (inode chunks, the root's tree) is not counted as lost at the end. */
-static unsigned long baseline(void)
+static void begin(unsigned int actor, uint64_t round)
 {
 	char name[256];
 
+	(void)round;
+	mount_fs();
 	for (int turn = 0; turn < 2; turn++)
 		for (unsigned int i = 0; i < MAX_FILES; i++) {
 			sprintf(name, "%s/first%u", settings.dir, i);
+			beat(actor, turn ? "the first files' unlink" : "the first files' create");
 			if (turn)
 				unlink(name);
 			else
@@ -279,7 +216,71 @@ static unsigned long baseline(void)
 		}
 	unmount_fs();
 	mount_fs();
-	return free_blocks();
+	atomic_store(&world->free_at_first, free_blocks());
+	beat(actor, "filling up");
+	fill_up();
+}
+
+static void disturbances(unsigned int actor, uint64_t round)
+{
+	for (uint64_t turn = round * 3; !atomic_load(&world->stop); turn++) {
+		disturb(turn);
+		beat(actor, "a pause");
+		usleep(200000);
+	}
+}
+
+static void between_rounds(unsigned int actor, uint64_t round)
+{
+	char text[300];
+
+	(void)round;
+	compare_all("after a round");
+	unmount_fs();
+	beat(actor, "fsck");
+	sprintf(text, "fsck.%s %s%s", settings.fstype, strcmp(settings.fstype, "ochre") ? "-fn " : "", settings.device);
+	if (settings.fsck && system(text)) {
+		finding("%s", text);
+		return;
+	}
+	mount_fs();
+	compare_all("after a remount");
+}
+
+static void finish(unsigned int actor, uint64_t round)
+{
+	unsigned long before = atomic_load(&world->free_at_first), after = 0;
+	char text[300];
+
+	(void)round;
+	beat(actor, "deleting all files");
+	sprintf(text, "rm -f %s/*", settings.dir);
+	if (system(text))
+		die("rm");
+	unmount_fs();
+	mount_fs();
+	for (int i = 0; i < 100 && (after = free_blocks()) != before; i++)
+		usleep(100000);
+	unmount_fs();
+	if (after != before)
+		finding("%lu blocks are free at the end, %lu were at the beginning", after, before);
+}
+
+/* ---- and the process that watches ---- */
+
+static bool alone(void (*run)(unsigned int actor, uint64_t round))
+{
+	watched(OTHER, run, 0);
+	return watch(UINT64_MAX);
+}
+
+static bool run_round(uint64_t round, uint64_t until)
+{
+	atomic_store(&world->stop, 0);
+	for (unsigned int i = 0; i < settings.workers; i++)
+		watched(i, work, round);
+	watched(OTHER, disturbances, round);
+	return watch(until);
 }
 
 static void report(uint64_t rounds, uint64_t start)
@@ -340,50 +341,22 @@ static void options(int count, char **arguments)
 int main(int count, char **arguments)
 {
 	uint64_t start = now_ms(), round = 0, end;
-	unsigned long before, after = 0;
-	char text[300];
+	bool good;
 
 	options(count, arguments);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	put_string("/proc/sys/vm/drop_caches", "4"); /* from here on without a line in the log each time */
 	world_create();
 	choose_operations();
-	mount_fs();
-	before = baseline();
-	fill_up();
+	good = alone(begin);
 	end = start + settings.seconds * 1000UL;
-	do {
-		uint64_t left = end > now_ms() ? (end - now_ms()) / 1000 + 1 : 1;
+	while (good) {
+		uint64_t until = now_ms() + settings.round * 1000UL;
 
-		if (!run_round(round++, left < settings.round ? left : settings.round)) {
-			report(round, start);
-			return 1;
-		}
-		compare_all("after a round");
-		unmount_fs();
-		sprintf(text, "fsck.%s %s%s", settings.fstype, strcmp(settings.fstype, "ochre") ? "-fn " : "", settings.device);
-		if (settings.fsck && system(text)) {
-			printf("FAILED: %s\n", text);
-			report(round, start);
-			return 1;
-		}
-		mount_fs();
-		compare_all("after a remount");
-	} while (now_ms() < end && !atomic_load(&world->findings));
-	report(round, start);
-	if (atomic_load(&world->findings))
-		return 1;
-	sprintf(text, "rm -f %s/*", settings.dir);
-	if (system(text))
-		die("rm");
-	unmount_fs();
-	mount_fs();
-	for (int i = 0; i < 100 && (after = free_blocks()) != before; i++)
-		usleep(100000);
-	unmount_fs();
-	if (after != before) {
-		printf("FAILED: %lu blocks are free at the end, %lu were at the beginning\n", after, before);
-		return 1;
+		good = run_round(round++, until < end ? until : end) && alone(between_rounds);
+		if (now_ms() >= end)
+			break;
 	}
-	return 0;
+	report(round, start);
+	return good && alone(finish) ? 0 : 1;
 }

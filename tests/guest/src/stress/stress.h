@@ -71,8 +71,9 @@ struct world {
 	atomic_uint findings;
 	atomic_ulong done[MAX_OPERATIONS];	   /* operations that succeeded */
 	atomic_ulong refused[MAX_OPERATIONS];	   /* that ended with an errno which the rules allow */
-	atomic_ulong beats[MAX_WORKERS];	   /* operations that each worker has begun */
-	atomic_uint current[MAX_WORKERS];	   /* the one that it is at */
+	atomic_ulong beats[MAX_WORKERS + 1];	   /* steps that each worker, and OTHER, has begun */
+	_Atomic(const char *) doing[MAX_WORKERS + 1]; /* the one that it is at */
+	atomic_ulong free_at_first;		   /* blocks, without any file */
 	atomic_ulong words;			   /* that were looked at */
 	atomic_uint unsupported[MAX_OPERATIONS];
 	struct file files[MAX_FILES];
@@ -132,6 +133,19 @@ struct claim {
 	unsigned long first, count;
 	struct view *views; /* of a store: the pages as they were before */
 };
+
+/* Who freezes and remounts beside the workers, and who works alone between rounds. */
+#define OTHER MAX_WORKERS
+
+/* watch.c */
+uint64_t now_ms(void);
+void put_string(const char *path, const char *text);
+/* To be called by `actor` before each step that may take long; `doing` is a string that stays. */
+void beat(unsigned int actor, const char *doing);
+/* Begins a child that watch() watches. */
+void watched(unsigned int actor, void (*run)(unsigned int actor, uint64_t round), uint64_t round);
+/* Until all have ended, who are told to at `until`. False: there was a finding, or one of them hangs. */
+bool watch(uint64_t until);
 
 /* model.c */
 void world_create(void);

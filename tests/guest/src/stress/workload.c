@@ -736,8 +736,7 @@ void work(unsigned int number, uint64_t round)
 		if (atomic_load(&world->unsupported[i]))
 			continue;
 		w.operation = i;
-		atomic_store(&world->current[number], i);
-		atomic_fetch_add(&world->beats[number], 1);
+		beat(number, operations[i].name);
 		operations[i].run(&w);
 	}
 	for (unsigned int i = 0; i < 4; i++)
