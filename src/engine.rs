@@ -7,7 +7,7 @@
 //!
 //! # Layers, lowest first
 //!
-//! * [`types`], [`error`]: numbers and failures. [`media`]: what a persistent memory can do.
+//! * [`types`], [`error`]: numbers and failures. [`media`]: what a persistent memory can do. [`poison`]: what of it is lost.
 //! * [`format`]: the shapes on the medium. [`checksum`], [`verify`]: whether to believe them.
 //! * [`superblock`], [`mkfs`]: identity and geometry. [`volume`]: a medium with its superblock, keys, journal and
 //!   allocator: all that transactions need.
@@ -20,7 +20,8 @@
 //! 1. `Inode.core`, an inode's extent lock: protects the whole record and its trees. Several: ascending by number.
 //! 2. `alloc::ag`'s chunk mutex (growing the inodes of a group) and load mutex (first use of a group).
 //! 3. The journal's mutexes: `commit` on asynchronous devices, then `checkpoint`.
-//! 4. A lane's spin lock. 5. A group's spin lock, alone or under a lane's. 6. The quarantine's spin lock and the pool's.
+//! 4. A lane's spin lock. 5. A group's spin lock, alone or under a lane's. 6. The quarantine's spin lock, the pool's
+//!    and that of the list of lost blocks.
 //!
 //! Under 4 to 6 nothing sleeps and nothing allocates.
 //!
@@ -46,6 +47,7 @@ pub mod media;
 pub mod mkfs;
 pub mod mutant;
 pub mod orphan;
+pub mod poison;
 pub mod recovery;
 pub mod superblock;
 pub mod symlink;

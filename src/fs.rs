@@ -116,7 +116,7 @@ pub(crate) fn errno(error: engine::Error) -> Error {
 /// An engine's error as the kernel's, from a call on `sb`: if it turned the engine read-only, the
 /// VFS is told, so that nothing is opened for writing any more.
 pub(crate) fn failed(sb: &SuperBlock<Ochre>, error: engine::Error) -> Error {
-    if matches!(error, engine::Error::Corrupt(_) | engine::Error::Io) {
+    if error.is_damage() {
         follow(sb);
     }
     errno(error)

@@ -141,7 +141,14 @@ impl Allocator {
         let place = self.make_place(agno)?;
         let guard = self.load.lock();
         if place.ag.get().is_none() {
+            let (base, blocks) = (info.geometry.ag_base(agno), info.geometry.ag_blocks(agno));
+            search_poison(media, base, blocks)?;
+            ag::check_intact(media, base)?;
             place.ag.set(Box::new(Ag::load(media, info, keys, agno)?)?);
+            // After the group can be found: whoever loses a block from now on takes it out himself.
+            if let (Some(ag), Some(_)) = (place.ag.get(), media.poison()) {
+                ag.state.lock().withdraw(media, base, 0, blocks);
+            }
         }
         drop(guard);
         self.loaded(agno).ok_or(Error::NoMemory)
@@ -175,19 +182,42 @@ impl Allocator {
     }
 
     /// Makes quarantined blocks available that were freed below `checkpoint`.
-    pub fn release_quarantine(&self, g: &super::superblock::Geometry, checkpoint: Seq) {
+    pub fn release_quarantine<M: Media>(
+        &self,
+        media: &M,
+        g: &super::superblock::Geometry,
+        checkpoint: Seq,
+    ) {
         while let Some(run) = self.quarantine.next(checkpoint) {
-            self.give(g, run);
+            self.give(media, g, run);
         }
     }
 
     /// Makes blocks available that were taken in memory only.
-    pub fn give(&self, g: &super::superblock::Geometry, run: Run) {
+    pub fn give<M: Media>(&self, media: &M, g: &super::superblock::Geometry, run: Run) {
         if let Some((agno, relative)) = g.locate_run(run) {
             if let Some(ag) = self.loaded(agno) {
-                ag.state.lock().map.give(relative, run.len);
+                ag.state.lock().give(media, ag.base, relative, run.len);
             }
         }
+    }
+
+    /// Blocks that are free on the medium and can never be had: what a [`Usage`] counts as free too much. Groups that cannot
+    /// be read say so to whoever wants something of them.
+    fn quarantined<M: Media>(&self, media: &M, info: &SuperInfo, keys: &Keys) -> u64 {
+        let Some(poison) = media.poison().filter(|poison| !poison.is_clean()) else {
+            return 0;
+        };
+        let mut blocks = 0;
+        for agno in 0..info.geometry.ag_count {
+            let (start, len) = (info.geometry.ag_base(agno), info.geometry.ag_blocks(agno));
+            if poison.first_in(Run { start, len }).is_some() {
+                if let Ok(ag) = self.group(media, info, keys, agno) {
+                    blocks += ag.state.lock().quarantined(media, start, 0, len);
+                }
+            }
+        }
+        blocks
     }
 
     /// The group's free blocks, without loading it. Many if nobody counted them: then it is worth being loaded.
@@ -399,6 +429,23 @@ impl Allocator {
             usage.reserve += policy::reserve(blocks).min(free);
             usage.used_inodes = usage.used_inodes.saturating_add(inodes.min(1 << 22));
         }
+        let quarantined = self.quarantined(media, info, keys);
+        usage.free = usage.free.saturating_sub(quarantined);
         Ok(usage)
     }
+}
+
+/// Looks a range of a suspect medium through, and adds what is lost to its list.
+pub fn search_poison<M: Media>(media: &M, start: Block, len: u64) -> Result {
+    if !media.poison().is_some_and(|poison| poison.is_suspect()) {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    media.search_poison(Run { start, len }, &mut |lost| {
+        if let Err(error) = media.lose(lost) {
+            result = Err(error);
+        }
+    });
+    // More than the list holds: too much to go on with.
+    result.map_err(|_| Error::Unreadable(start.address()))
 }

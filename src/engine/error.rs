@@ -48,8 +48,12 @@ pub enum Error {
     Stale,
     /// The medium holds something that it must not hold.
     Corrupt(Corruption),
-    /// The medium could not be read, or an asynchronous device did not flush.
+    /// The medium is too short for an access, or an asynchronous device did not flush.
     Io,
+    /// The bytes at this address cannot be read: a memory failure, or a bad block.
+    Unreadable(u64),
+    /// A block of a file is lost. The rest of the file and of the filesystem are well.
+    Poisoned,
     /// Past the largest file size.
     FileTooBig,
     /// An argument makes no sense.
@@ -104,12 +108,17 @@ impl Error {
         Self::Corrupt(Corruption { what, address })
     }
 
+    /// The medium is not what it has to be: nothing is written to it any more.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt(_) | Self::Io | Self::Unreadable(_))
+    }
+
     /// The positive Linux errno.
     pub const fn errno(&self) -> i32 {
         match self {
             Self::NotPermitted => 1,
             Self::NotFound => 2,
-            Self::Io => 5,
+            Self::Io | Self::Unreadable(_) | Self::Poisoned => 5,
             Self::Again => 11,
             Self::NoMemory => 12,
             Self::Exists => 17,
@@ -155,6 +164,8 @@ impl core::fmt::Display for Error {
             Self::Stale => "stale file handle",
             Self::Corrupt(c) => return write!(f, "damaged: {c}"),
             Self::Io => "input/output error",
+            Self::Unreadable(address) => return write!(f, "memory failure: cannot read byte {address:#x} of the device"),
+            Self::Poisoned => "memory failure in a block of the file",
             Self::FileTooBig => "file too large",
             Self::Invalid => "invalid argument",
             Self::Again => "resource temporarily unavailable",

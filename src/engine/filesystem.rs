@@ -5,7 +5,7 @@
 //! What: [`Filesystem`] joins the volume (medium, journal, allocator) with inodes, extents,
 //! directories and orphans, and offers the calls that a VFS needs, each by its usual name. Calls
 //! are grouped by meaning: [`mount`], [`namespace`], [`data`],
-//! [`promise`], [`removal`], [`shift`], [`attributes`].
+//! [`promise`], [`removal`], [`shift`], [`attributes`], [`poison`].
 //!
 //! Why one type: every change of metadata is one transaction, begun and committed inside one call
 //! here. A caller never sees a transaction, so it cannot forget to commit one, hold one over a
@@ -33,6 +33,7 @@ pub mod attributes;
 pub mod data;
 pub mod mount;
 pub mod namespace;
+pub mod poison;
 pub mod promise;
 pub mod removal;
 pub mod shift;
@@ -50,6 +51,7 @@ use crate::platform::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub use crate::engine::alloc::orphans::Orphan;
 pub use crate::engine::inode::Inode;
+pub use crate::engine::poison::Condition;
 pub use attributes::{Attributes, SetAttributes, Times};
 pub use data::{Mapping, MappingState, PublishArgs, WriteKind, WriteReservation};
 pub use mount::{MountOptions, Statfs, Stats, SuperInfo};
@@ -110,7 +112,7 @@ impl<M: Media> Filesystem<M> {
     /// Logs damage or a media error and turns the filesystem read-only; other errors are nothing to it. Calls of this type
     /// do it themselves for what they return; layers above do it for errors that they meet on the medium on their own.
     pub fn report(&self, error: &Error) {
-        if matches!(error, Error::Corrupt(_) | Error::Io) {
+        if error.is_damage() {
             self.volume.fail(error);
         }
     }

@@ -11,13 +11,15 @@
 //! larger is. On an asynchronous device all of this holds only up to the host's memory, and [`Media::sync_device`] is needed.
 
 use super::error::Result;
+use super::poison::Poison;
+use super::types::Run;
 
 /// A persistent memory of [`Self::size`] bytes.
 pub trait Media: Send + Sync {
     /// Size in bytes.
     fn size(&self) -> u64;
 
-    /// Copies from the medium. `Io` for poison and for addresses outside.
+    /// Copies from the medium. `Unreadable` for poison, `Io` for addresses outside.
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result;
 
     /// Reads one little-endian word; `address` is a multiple of 8.
@@ -83,6 +85,21 @@ pub trait Media: Send + Sync {
     fn is_write_protected(&self) -> bool {
         false
     }
+
+    /// What is known of blocks that are lost; `None`: this medium loses none. Those that were lost before are in it from the
+    /// start, or [`Poison::is_suspect`] and [`Self::search_poison`] finds them. Reads of lost blocks fail, stores to them are
+    /// left undone.
+    fn poison(&self) -> Option<&Poison> {
+        None
+    }
+
+    /// Adds lost blocks to [`Self::poison`]: see [`Poison::add`].
+    fn lose(&self, run: Run) -> Result<bool> {
+        self.poison().map_or(Ok(false), |poison| poison.add(run))
+    }
+
+    /// Looks through a range of a medium that is suspect, and calls `found` for what is lost there.
+    fn search_poison(&self, _range: Run, _found: &mut dyn FnMut(Run)) {}
 
     /// The physical address of byte 0, modulo 2 MiB.
     fn phase(&self) -> u64;

@@ -7,6 +7,8 @@
 //! volume than for a small one; `tools/sim/tests/mount_cost.rs` holds it to that. Damage found later turns the volume read-only ([`Volume::fail`]): what is in memory may be wrong, so nothing
 //! more is written from it.
 
+mod poison;
+
 use super::alloc::ag::Ag;
 use super::alloc::orphans::Orphan;
 use super::alloc::policy::Purpose;
@@ -22,13 +24,15 @@ use super::journal::{check_header, read_checkpoint, Journal};
 use super::media::{About, Media};
 use super::mutant::Mutant;
 use super::recovery;
-use super::superblock::{self, Geometry, SuperInfo};
+use super::superblock::{Geometry, SuperInfo};
 use super::transaction::{Transaction, Workspace};
 use super::types::*;
 use super::verify::content::Rules;
 use super::verify::{self, Expected};
 use crate::platform::atomic::{AtomicBool, Ordering};
 use crate::platform::{current_cpu, lock_class, log, yield_now, SpinLock, Vec};
+
+pub use poison::Lost;
 
 /// A medium that holds a filesystem.
 pub struct Volume<M: Media> {
@@ -49,7 +53,7 @@ impl<M: Media> Volume<M> {
     /// written. A medium that is write-protected can be opened only `read_only` (`ReadOnly`), and only if no record is to be
     /// repeated (`WriteProtected`).
     pub fn open(media: M, read_only: bool) -> Result<Self> {
-        let info = superblock::load(&media)?;
+        let info = poison::load_superblock(&media)?;
         if media.is_write_protected() && !read_only {
             return Err(Error::ReadOnly);
         }
@@ -98,7 +102,8 @@ impl<M: Media> Volume<M> {
             failed: AtomicBool::new(false),
             recovered,
         };
-        if !read_only {
+        volume.check_fixed();
+        if !volume.is_read_only() {
             if info.from_backup {
                 volume.restore_primary();
             }
@@ -109,6 +114,9 @@ impl<M: Media> Volume<M> {
 
     /// Writes the primary superblock anew from what the copy said.
     fn restore_primary(&self) {
+        if self.has_lost_superblock() {
+            return;
+        }
         use zerocopy::IntoBytes;
         let sb = SuperInfo {
             clean: false,
@@ -151,6 +159,9 @@ impl<M: Media> Volume<M> {
     // State.
 
     fn set_state(&self, state: u64) -> Result {
+        if self.has_lost_superblock() {
+            return Ok(());
+        }
         self.media.store_u64(STATE_OFFSET, state);
         self.media.write_back(STATE_OFFSET, 8);
         self.media.fence();
@@ -282,7 +293,8 @@ impl<M: Media> Volume<M> {
 
     fn checkpointed(&self, result: Result<Seq>) -> Result {
         let seq = result.inspect_err(|error| self.fail(error))?;
-        self.alloc.release_quarantine(&self.info.geometry, seq);
+        self.alloc
+            .release_quarantine(&self.media, &self.info.geometry, seq);
         Ok(())
     }
 
@@ -377,7 +389,7 @@ impl<M: Media> Volume<M> {
     /// Gives back blocks that were reserved, or detached from a [`Reservation`], and not published.
     pub fn release(&self, run: Run) {
         if run.len > 0 {
-            self.alloc.give(&self.info.geometry, run);
+            self.alloc.give(&self.media, &self.info.geometry, run);
         }
     }
 

@@ -57,6 +57,32 @@ pub struct Ag {
     verified: Vec<AtomicU64>,
 }
 
+/// Whether block `relative` of a group is the group's own metadata, and in use as that.
+pub const fn is_own(relative: u64) -> bool {
+    relative < BITMAP_BLOCK + BITMAP_BLOCKS
+        || (relative >= CHUNK_MAP_BLOCK && relative < CHUNK_MAP_BLOCK + CHUNK_MAP_BLOCKS)
+}
+
+/// `Unreadable` if some of the own metadata of the group at `base` is lost, also what would only be written one day.
+pub fn check_intact<M: Media>(media: &M, base: Block) -> Result {
+    let Some(poison) = media.poison().filter(|poison| !poison.is_clean()) else {
+        return Ok(());
+    };
+    let mut result = Ok(());
+    let run = Run {
+        start: base,
+        len: METADATA_BLOCKS,
+    };
+    poison.each_in(run, |lost| {
+        for block in lost.start.0..lost.end().0 {
+            if is_own(block - base.0) && result.is_ok() {
+                result = Err(Error::Unreadable(Block(block).address()));
+            }
+        }
+    });
+    result
+}
+
 /// Reads and checks a group's header.
 pub fn read_header<M: Media>(
     media: &M,
@@ -279,6 +305,50 @@ fn load_chunks<M: Media>(
     Ok((chunks, used_inodes))
 }
 
+impl AgState {
+    /// Makes blocks available that were taken, but for those that are lost.
+    pub fn give<M: Media>(&mut self, media: &M, base: Block, start: u64, len: u64) {
+        self.map.give(start, len);
+        self.withdraw(media, base, start, len);
+    }
+
+    /// Takes out what is lost of `len` blocks: it is not handed out any more. What is in use stays in use.
+    pub fn withdraw<M: Media>(&mut self, media: &M, base: Block, start: u64, len: u64) {
+        let Some(poison) = media.poison().filter(|poison| !poison.is_clean()) else {
+            return;
+        };
+        let run = Run {
+            start: base.plus(start),
+            len,
+        };
+        poison.each_in(run, |lost| {
+            let first = lost.start.0.saturating_sub(base.0);
+            self.map.take(first, lost.len);
+            self.chunks.withdraw(first, lost.len);
+        });
+    }
+
+    /// Lost blocks among `len` from `start` on that nobody uses.
+    pub fn quarantined<M: Media>(&self, media: &M, base: Block, start: u64, len: u64) -> u64 {
+        let mut free = 0;
+        let run = Run {
+            start: base.plus(start),
+            len,
+        };
+        if let Some(poison) = media.poison() {
+            poison.each_in(run, |lost| {
+                for_words(lost.start.0.saturating_sub(base.0), lost.len, |i, m| {
+                    free += self
+                        .used
+                        .get(i)
+                        .map_or(0, |w| u64::from((!w & m).count_ones()));
+                });
+            });
+        }
+        free
+    }
+}
+
 impl Ag {
     /// Reads group `agno`.
     pub fn load<M: Media>(media: &M, info: &SuperInfo, keys: &Keys, agno: u32) -> Result<Self> {
@@ -422,7 +492,7 @@ impl Ag {
             media.store(g.bitmap_word(self.agno, start), words.as_bytes());
         }
         if !set && available {
-            s.map.give(start, len);
+            s.give(media, self.base, start, len);
         }
         dirty();
     }
@@ -456,6 +526,12 @@ impl Ag {
         // A word whose mask is 0 gets what it holds.
         media.store(address, words.as_bytes());
         s.free_on_medium = s.free_on_medium.saturating_add(cleared);
+        s.withdraw(
+            media,
+            self.base,
+            u64_of(first) * 64,
+            u64_of(masks.len()) * 64,
+        );
         dirty();
     }
 

@@ -3,7 +3,7 @@
 //! A group's inode chunks in memory: where they are, which records are used, which can be handed out.
 
 use super::super::error::Result;
-use super::super::format::ag::MAX_CHUNKS;
+use super::super::format::ag::{CHUNK_BLOCKS, MAX_CHUNKS};
 use super::super::types::*;
 use crate::platform::{Box, Vec};
 
@@ -116,6 +116,26 @@ impl ChunkMap {
             c.taken &= !(1u64 << (slot & 63));
             self.hint = self.hint.min(index);
         }
+    }
+
+    /// Takes the records of lost blocks out, for ever. False: there are none in these blocks.
+    pub fn withdraw(&mut self, first: u64, len: u64) -> bool {
+        let records = BLOCK_SIZE / super::super::format::inode::RECORD_SIZE;
+        let mut any = false;
+        for index in 0..self.count {
+            let Some(chunk) = self.get_mut(index) else {
+                continue;
+            };
+            let start = u64::from(chunk.start);
+            let from = first.max(start);
+            let to = first.saturating_add(len).min(start + CHUNK_BLOCKS);
+            if from < to {
+                let (at, n) = ((from - start) * records, (to - from) * records);
+                chunk.taken |= super::slots::mask(at, n);
+                any = true;
+            }
+        }
+        any
     }
 
     /// Sets or clears the bit that stands for the medium; says whether it changed, and the new mask.

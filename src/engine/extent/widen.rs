@@ -28,8 +28,9 @@ use crate::engine::error::{Error, Result};
 use crate::engine::format::extent::Extent;
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::media::Media;
+use crate::engine::poison::Condition;
 use crate::engine::transaction::Transaction;
-use crate::engine::types::{FileBlock, BLOCK_SIZE};
+use crate::engine::types::{FileBlock, Run, BLOCK_SIZE};
 use crate::platform::{yield_now, Vec};
 use core::ops::Range;
 
@@ -53,7 +54,7 @@ pub fn convert<M: Media>(
         let Some(extent) = list.get_mut(chosen) else {
             return Err(Error::Invalid);
         };
-        zero(tx, extent);
+        zero(tx, extent)?;
         extent.unwritten = false;
         written.start = written.start.min(extent.file_block);
         written.end = written.end.max(extent.file_end());
@@ -139,17 +140,23 @@ fn cheapest(list: &[Extent], busy: &Range<FileBlock>) -> Option<usize> {
 }
 
 /// Zeroes an extent; durable when the transaction is.
-fn zero<M: Media>(tx: &Transaction<'_, M>, extent: &Extent) {
+fn zero<M: Media>(tx: &Transaction<'_, M>, extent: &Extent) -> Result {
     let mut done = 0;
     while done < extent.len {
-        let blocks = STEP.min(extent.len - done);
-        let address = extent.block.plus(done).address();
-        tx.volume()
-            .media()
-            .zero_through(address, blocks * BLOCK_SIZE);
-        done += blocks;
+        let start = extent.block.plus(done);
+        let len = STEP.min(extent.len - done);
+        done += match tx.volume().condition(Run { start, len })? {
+            Condition::Intact(blocks) => {
+                let media = tx.volume().media();
+                media.zero_through(start.address(), blocks * BLOCK_SIZE);
+                blocks
+            }
+            // It cannot be read either way.
+            Condition::Lost(blocks) => blocks,
+        };
         yield_now();
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::engine::format::extent::{Extent, MAX_LEN};
 use crate::engine::format::inode::InodeRecord;
 use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
+use crate::engine::poison::Condition;
 use crate::engine::types::{
     Block, FileBlock, FileKind, Run, BLOCK_SIZE, MAX_FILE_SIZE, SLOT_BLOCKS,
 };
@@ -59,6 +60,16 @@ pub enum WriteKind {
     Convert,
     /// Blocks reserved in memory only: publishing makes them the file's.
     Fresh,
+    /// As `Fresh`, in the place of blocks of the file that are lost: publishing takes those out. The caller writes the blocks
+    /// whole, since nothing is left of what they held.
+    Replace,
+}
+
+impl WriteKind {
+    /// The blocks are reserved in memory only.
+    const fn is_reserved(self) -> bool {
+        matches!(self, Self::Fresh | Self::Replace)
+    }
 }
 
 /// Blocks to copy into before [`Filesystem::publish`]. Has no lifetime, so that it can travel
@@ -148,7 +159,14 @@ impl<M: Media> Filesystem<M> {
             return Err(Error::ReadOnly);
         }
         let core = inode.read();
-        let (found, previous) = extent::find(self.volume(), &core.record, start, blocks)?;
+        let (mut found, previous) = extent::find(self.volume(), &core.record, start, blocks)?;
+        match self.condition(&found)? {
+            Condition::Intact(len) => found.len = len,
+            Condition::Lost(len) => {
+                drop(core);
+                return self.reserve_in_place_of(inode, &Mapping { len, ..found });
+            }
+        }
         let (kind, block) = match found.state {
             MappingState::Written(block) => (WriteKind::InPlace, block),
             MappingState::Unwritten(block) => {
@@ -196,7 +214,7 @@ impl<M: Media> Filesystem<M> {
         if reservation.kind == WriteKind::Convert {
             inode.set_converting(FileBlock(0)..FileBlock(0));
         }
-        if reservation.kind == WriteKind::Fresh {
+        if reservation.kind.is_reserved() {
             let used = if result.is_ok() { done } else { 0 };
             self.release_run(Run {
                 start: reservation.block.plus(used),
@@ -228,7 +246,7 @@ impl<M: Media> Filesystem<M> {
                 };
             }
             WriteKind::Convert => Purpose::Conversion,
-            WriteKind::Fresh => Purpose::Data,
+            WriteKind::Fresh | WriteKind::Replace => Purpose::Data,
         };
         if let Some(size) = args.new_size {
             self.allow_growth(inode, size)?;
@@ -243,11 +261,14 @@ impl<M: Media> Filesystem<M> {
         let done = self.change(inode, purpose, |tx, record| {
             tx.publishes_data();
             match reservation.kind {
-                WriteKind::Fresh => {
+                WriteKind::Fresh | WriteKind::Replace => {
                     let run = Run {
                         start: reservation.block,
                         len: done,
                     };
+                    if reservation.kind == WriteKind::Replace {
+                        edit::remove(tx, record, reservation.start, end, usize::MAX)?;
+                    }
                     tx.adopt(run)?;
                     let extent = Extent {
                         file_block: reservation.start,
@@ -305,7 +326,7 @@ impl<M: Media> Filesystem<M> {
     /// Gives a reservation back unused. One of preallocated blocks is better ended by a [`Filesystem::publish`] of nothing:
     /// else they count as being written into until the next reservation.
     pub fn cancel(&self, reservation: WriteReservation) {
-        if reservation.kind == WriteKind::Fresh {
+        if reservation.kind.is_reserved() {
             self.release_run(Run {
                 start: reservation.block,
                 len: reservation.len,
@@ -352,6 +373,15 @@ impl<M: Media> Filesystem<M> {
         let (found, previous) = extent::find(self.volume(), &core.record, start, want)?;
         let version = core.version;
         drop(core);
+        // Lost blocks that hold nothing yet are replaced; 2 MiB pages are not worth it.
+        let lost = match (self.condition(&found)?, found.state) {
+            (Condition::Intact(len), _) if len == found.len || want == 1 => false,
+            (Condition::Lost(_), MappingState::Written(_)) if want == 1 => {
+                return Err(Error::Poisoned)
+            }
+            (Condition::Lost(_), _) if want == 1 => true,
+            _ => return Err(Error::Again),
+        };
         if let MappingState::Written(block) = found.state {
             return if fits(&found, block) {
                 Ok(found)
@@ -386,7 +416,7 @@ impl<M: Media> Filesystem<M> {
             }
             match now.state {
                 MappingState::Written(block) => Ok(written(block)),
-                MappingState::Unwritten(block) => {
+                MappingState::Unwritten(block) if !lost => {
                     if !fits(&now, block) {
                         return Err(Error::Again);
                     }
@@ -396,7 +426,7 @@ impl<M: Media> Filesystem<M> {
                     edit::convert(tx, record, start, start.plus(want))?;
                     Ok(written(block))
                 }
-                MappingState::Hole => {
+                MappingState::Unwritten(_) | MappingState::Hole => {
                     let request = AllocRequest {
                         min: want,
                         ..self.request(inode, goal(previous, start), start, want)
@@ -413,6 +443,9 @@ impl<M: Media> Filesystem<M> {
                     self.media()
                         .zero_through(block.address(), want * BLOCK_SIZE);
                     tx.publishes_data();
+                    if lost {
+                        edit::remove(tx, record, start, start.plus(want), usize::MAX)?;
+                    }
                     let extent = Extent {
                         file_block: start,
                         len: want,
@@ -425,7 +458,7 @@ impl<M: Media> Filesystem<M> {
             }
         });
         match (done, found.state) {
-            (Err(Error::NoSpace), MappingState::Unwritten(block)) => self
+            (Err(Error::NoSpace), MappingState::Unwritten(block)) if !lost => self
                 .convert_widely(inode, start..start.plus(want), true, None, |_| Ok(()))
                 .map(|()| written(block)),
             (done, _) => done,

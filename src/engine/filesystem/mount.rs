@@ -114,6 +114,7 @@ impl<M: Media> Filesystem<M> {
         let volume = Volume::open(media, options.read_only)?;
         let first_seq = volume.next_seq().0;
         let name_hash = NameHash::new(volume.info().hash_key);
+        super::poison::report(volume.media());
         Ok(Self {
             volume,
             name_hash,

@@ -23,6 +23,7 @@ use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
 use crate::engine::mutant::Mutant;
 use crate::engine::orphan;
+use crate::engine::poison::Condition;
 use crate::engine::types::{FileBlock, BLOCK_SIZE, MAX_FILE_SIZE};
 use crate::platform::yield_now;
 use zerocopy::little_endian::U64;
@@ -271,7 +272,15 @@ impl<M: Media> Filesystem<M> {
         while at < end {
             let start = FileBlock::of(at);
             let last = FileBlock::after(end);
-            let found = self.map(inode, start, last.0 - start.0)?;
+            let mut found = self.map(inode, start, last.0 - start.0)?;
+            match self.condition(&found)? {
+                Condition::Intact(len) => found.len = len,
+                // What cannot be read needs no zeroes.
+                Condition::Lost(len) => {
+                    at = start.plus(len).offset();
+                    continue;
+                }
+            }
             let stop = start.plus(found.len).offset().min(end);
             if let MappingState::Written(block) = found.state {
                 if self.is_read_only() {

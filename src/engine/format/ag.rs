@@ -24,10 +24,14 @@ pub const METADATA_BLOCKS: u64 = 512;
 pub const MIN_BLOCKS: u64 = 1024;
 /// First block of the bitmap, relative to the group.
 pub const BITMAP_BLOCK: u64 = 1;
+/// Blocks of a full group's bitmap.
+pub const BITMAP_BLOCKS: u64 = 8;
 /// Words of a full group's bitmap.
 pub const BITMAP_WORDS: usize = 4096;
 /// First block of the chunk map, relative to the group.
 pub const CHUNK_MAP_BLOCK: u64 = 16;
+/// Blocks of the chunk map.
+pub const CHUNK_MAP_BLOCKS: u64 = 256;
 /// Entries of the chunk map.
 pub const MAX_CHUNKS: u32 = 65536;
 /// Blocks of an inode chunk.

@@ -4,8 +4,10 @@
 
 use ochre::engine::error::{Error, Result};
 use ochre::engine::media::Media;
+use ochre::engine::poison::Poison;
+use ochre::engine::types::{Block, Run};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 const PAGE: u64 = 4096;
 
@@ -30,6 +32,7 @@ pub struct MemoryMedia {
     phase: u64,
     synchronous: bool,
     pages: Arc<Mutex<Pages>>,
+    known: Arc<OnceLock<Poison>>,
 }
 
 impl MemoryMedia {
@@ -40,6 +43,7 @@ impl MemoryMedia {
             phase: 0,
             synchronous: true,
             pages: Arc::default(),
+            known: Arc::default(),
         }
     }
 
@@ -66,13 +70,37 @@ impl MemoryMedia {
         let pages = self.lock().clone();
         Self {
             pages: Arc::new(Mutex::new(pages)),
+            known: Arc::default(),
             ..self.clone()
         }
     }
 
-    /// Makes reads of `len` bytes from `address` fail.
+    /// Makes reads of `len` bytes from `address` fail, without anybody knowing before.
     pub fn poison(&self, address: u64, len: u64) {
         self.lock().poison.push((address, len));
+    }
+
+    /// Whether something between these addresses is poisoned: a store over all of it cures it.
+    pub fn is_poisoned(&self, address: u64, len: u64) -> bool {
+        let pages = self.lock();
+        pages
+            .poison
+            .iter()
+            .any(|(p, n)| address < p + n && *p < address + len)
+    }
+
+    /// The device lists what is poisoned, as it does when a machine starts anew.
+    pub fn list_poison(&self) {
+        for (address, len) in self.lock().poison.iter() {
+            let start = Block::of(*address);
+            let len = Block::of(address + len - 1).0 - start.0 + 1;
+            self.known().add(Run { start, len }).expect("room");
+        }
+    }
+
+    /// Marks stand at poisoned pages, which have to be looked for.
+    pub fn suspect(&self) {
+        self.known().set_suspect();
     }
 
     /// Changes bytes behind the engine's back.
@@ -96,10 +124,26 @@ impl MemoryMedia {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The list, which allocates: not before something is lost, since copies of a medium are made where the engine allocates
+    /// nothing.
+    fn known(&self) -> &Poison {
+        self.known.get_or_init(|| Poison::new().expect("memory"))
+    }
+
+    fn is_lost(&self, address: u64, len: u64) -> bool {
+        self.known
+            .get()
+            .is_some_and(|known| known.touches(address, len))
+    }
+
     fn put(&self, address: u64, bytes: &[u8]) {
         assert!(
             address + bytes.len() as u64 <= self.size,
             "store outside the medium at {address:#x}"
+        );
+        assert!(
+            !self.is_lost(address, bytes.len() as u64),
+            "store to lost memory at {address:#x}"
         );
         let mut pages = self.lock();
         pages.heal(address, bytes.len() as u64);
@@ -121,6 +165,10 @@ impl MemoryMedia {
         assert!(
             address + len <= self.size,
             "store outside the medium at {address:#x}"
+        );
+        assert!(
+            !self.is_lost(address, len),
+            "store to lost memory at {address:#x}"
         );
         let mut pages = self.lock();
         pages.heal(address, len);
@@ -155,7 +203,7 @@ impl Media for MemoryMedia {
             .iter()
             .any(|(p, n)| address < p + n && *p < address + len)
         {
-            return Err(Error::Io);
+            return Err(Error::Unreadable(address));
         }
         let mut done = 0;
         while done < buffer.len() {
@@ -217,5 +265,26 @@ impl Media for MemoryMedia {
 
     fn phase(&self) -> u64 {
         self.phase
+    }
+
+    fn poison(&self) -> Option<&Poison> {
+        self.known.get()
+    }
+
+    fn lose(&self, run: Run) -> Result<bool> {
+        self.known().add(run)
+    }
+
+    fn search_poison(&self, range: Run, found: &mut dyn FnMut(Run)) {
+        let (from, to) = (range.start.address(), range.end().address());
+        let poison = self.lock().poison.clone();
+        for (address, len) in poison {
+            let (first, last) = (address.max(from), (address + len).min(to));
+            if first < last {
+                let start = Block::of(first);
+                let len = Block::of(last - 1).0 - start.0 + 1;
+                found(Run { start, len });
+            }
+        }
     }
 }
