@@ -171,6 +171,7 @@ impl InFlight {
             WriteKind::InPlace => 0,
             WriteKind::Convert => 1,
             WriteKind::Fresh => 2,
+            WriteKind::Replace => 3,
         };
         let words = [
             reservation.start.0,
@@ -194,7 +195,8 @@ impl InFlight {
             kind: match kind {
                 0 => WriteKind::InPlace,
                 1 => WriteKind::Convert,
-                _ => WriteKind::Fresh,
+                2 => WriteKind::Fresh,
+                _ => WriteKind::Replace,
             },
         }
     }
