@@ -7,7 +7,7 @@ use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode, Times
 use ochre::engine::format::extent::Extent;
 use ochre::engine::media::Media;
 use ochre::engine::types::{Block, FileBlock, FileKind, Ino, Timestamp};
-use ochre_mutate::base::{everything, Base, PLENTY};
+use ochre_mutate::base::{deep, everything, Base, PLENTY};
 use ochre_mutate::cow::CowMedia;
 use ochre_mutate::damage::Mutator;
 use ochre_mutate::image::{word_at, Kind, Known, Structure};
@@ -25,6 +25,14 @@ impl Sick {
     fn new() -> Self {
         ochre::platform::set_current_cpu(0);
         let base = everything();
+        let media = base.media(PLENTY);
+        Self { base, media }
+    }
+
+    /// With a directory whose index has two levels.
+    fn deep() -> Self {
+        ochre::platform::set_current_cpu(0);
+        let base = deep();
         let media = base.media(PLENTY);
         Self { base, media }
     }
@@ -428,6 +436,37 @@ fn a_node_has_one_parent_and_keys_within_its_bounds() {
         let fs = sick.mount();
         let dir = fs.iget(ino).expect("the record is whole");
         says(&fs, fs.readdir(&dir, 0, &mut |_| true), what);
+    }
+}
+
+#[test]
+fn one_repair_gives_back_a_node_that_was_met_in_a_wrong_place_first() {
+    let sick = Sick::deep();
+    let root = Ino(2);
+    let lower: Vec<_> = sick
+        .base
+        .image
+        .structures
+        .iter()
+        .filter(|s| s.kind == Kind::DirectoryIndex && s.owner == root && s.parent.0 != 0)
+        .copied()
+        .collect();
+    let [first, second, ..] = lower[..] else {
+        panic!("a directory with two index nodes below its root");
+    };
+    // The first leaf of one index node becomes the next index node.
+    for (node, other) in [(&first, &second), (&second, &first)] {
+        let media = sick.base.media(PLENTY);
+        let mut bytes = media.bytes(node.address, node.len);
+        put(&mut bytes, 64 + 8, Block::of(other.address).0);
+        Mutator::new(&sick.base.image, &[]).seal(node, &mut bytes);
+        media.damage(node.address, &bytes);
+        ochre_testkit::repair(&media).expect("a repair");
+        let mut issues = ochre_testkit::Issues::default();
+        let options = ochre::engine::fsck::Options::default();
+        ochre::engine::fsck::check(&media, options, &mut issues).expect("a check");
+        let texts: Vec<_> = issues.0.iter().map(ToString::to_string).collect();
+        assert!(texts.is_empty(), "{texts:?}");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::engine::format::node::{
 };
 use crate::engine::fsck::tree::{Kind, Owner};
 use crate::engine::media::Media;
-use crate::engine::types::{usize_of, Block, BLOCK_SIZE};
+use crate::engine::types::{usize_of, Block, Ino, BLOCK_SIZE};
 use crate::platform::Vec;
 
 /// Bytes of a node.
@@ -89,6 +89,7 @@ impl<M: Media> Repair<'_, M> {
         }
         let mut nodes: Vec<u8> = Vec::new();
         nodes.resize(levels * NODE, 0)?;
+        let mut lost = Vec::new();
         let mut steps = [Step::default(); LEVELS];
         let mut depth = 0;
         let mut next = Some((Block(owner.root), 0, u64::MAX));
@@ -100,8 +101,8 @@ impl<M: Media> Repair<'_, M> {
             let magic = if level == 0 { kind.leaf } else { kind.index };
             let node = self.visit_node(owner, block, (magic, level), first, bytes)?;
             walked.faults |= node != Node::Sound;
-            if node == Node::Lost && first && !walked.nodes.contains(&block) {
-                self.dropped.push((owner.ino, block))?;
+            if node == Node::Lost && first {
+                lost.push(block)?;
             }
             if node != Node::Lost {
                 walked.nodes.push(block)?;
@@ -137,7 +138,26 @@ impl<M: Media> Repair<'_, M> {
                 self.claimed.set(block);
             }
         }
+        if !lost.is_empty() {
+            self.drop_lost(owner.ino, &lost, &walked.nodes)?;
+        }
         Ok(walked)
+    }
+
+    /// Remembers nodes that are cut off. Several entries may lead to a node, and one of them rightly
+    /// so, be it met before the others or behind them: such a node is not.
+    fn drop_lost(&mut self, ino: Ino, lost: &[Block], nodes: &[Block]) -> Result {
+        let mut kept = Vec::new();
+        for &block in nodes {
+            kept.push(block)?;
+        }
+        kept.sort_unstable();
+        for &block in lost {
+            if kept.binary_search(&block).is_err() {
+                self.dropped.push((ino, block))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a node, if nothing else has it, and judges it.
