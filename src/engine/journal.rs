@@ -131,7 +131,7 @@ pub fn read_checkpoint<M: Media>(media: &M, g: &Geometry, keys: &Keys) -> Result
         }
         let [seq, sum] = words.map(u64::from_le);
         // A number near the end of all numbers would let the next ones begin anew at 0.
-        if seq < MAX_SEQ
+        if seq < MAX_CHECKPOINT
             && sum == keys.checkpoint(slot, seq)
             && best.is_none_or(|(most, _)| seq > most)
         {

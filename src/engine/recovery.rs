@@ -192,6 +192,12 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
             false => Err(refusal),
         };
     }
+    if let Some(record) = found
+        .iter()
+        .find(|found| after(found.seq) >= MAX_CHECKPOINT)
+    {
+        return Err(Error::corrupt("journal record number", record.address));
+    }
     let mut touched = Touched::new(g)?;
     let mut last = 0;
     for record in found.iter() {
@@ -214,14 +220,16 @@ pub fn run<M: Media>(media: &M, info: &SuperInfo, keys: &Keys) -> Result<(u64, u
     }
     media.drain();
     media.sync_device()?;
-    let (next, slot) = (
-        summary.newest.saturating_add(1 + RECOVERY_GAP),
-        1 - (slot & 1),
-    );
+    let (next, slot) = (after(summary.newest), 1 - (slot & 1));
     store_checkpoint(media, g, keys, slot, next);
     media.drain();
     media.sync_device()?;
     Ok((next, slot, summary))
+}
+
+/// The checkpoint of a recovery that has found the number `newest`.
+pub fn after(newest: u64) -> u64 {
+    newest.saturating_add(1 + RECOVERY_GAP)
 }
 
 /// Groups whose counts were marked as not known; a bit each.

@@ -106,6 +106,10 @@ pub const MASKS_CLEAR: u8 = 7;
 /// Numbers of transactions stay below this; what says more is damaged. It leaves room for all that a medium lives to see.
 pub const MAX_SEQ: u64 = 1 << 62;
 
+/// Checkpoints stay below this. What is written next has higher numbers, which are to be below [`MAX_SEQ`] for as long as the
+/// filesystem is mounted.
+pub const MAX_CHECKPOINT: u64 = MAX_SEQ / 4 * 3;
+
 /// The largest `length` of a head.
 pub const MAX_ENTRY_WORDS: usize = 1023;
 /// Addresses in the journal have 48 bits: 256 TiB.

@@ -235,7 +235,8 @@ fn checkpoint<M: Media>(media: &M, shape: &Shape, block: Block, slot: usize) -> 
     media.read(block.address() + offset, &mut bytes).ok()?;
     let read = CheckpointSlot::read_from_bytes(&bytes).ok()?;
     let expected = shape.keys.checkpoint(slot, read.seq.get());
-    (read.checksum.get() == expected).then(|| read.seq.get())
+    let possible = read.seq.get() < journal::MAX_CHECKPOINT;
+    (possible && read.checksum.get() == expected).then(|| read.seq.get())
 }
 
 impl Shape {

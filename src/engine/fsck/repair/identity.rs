@@ -28,22 +28,20 @@ use crate::engine::error::{Error, Result};
 use crate::engine::format::ag::{self, AgHeader, METADATA_BLOCKS};
 use crate::engine::format::inode::{InodeRecord, RECORD_SIZE};
 use crate::engine::format::journal::{
-    JournalHeader, CHECKPOINT_OFFSETS, HEADER_MAGIC, MAX_LANES, MIN_LANES, RECORD_ALIGN,
+    JournalHeader, CHECKPOINT_OFFSETS, HEADER_MAGIC, MAX_CHECKPOINT, MAX_LANES, MIN_LANES,
+    RECORD_ALIGN,
 };
 use crate::engine::format::superblock::{
     Superblock, CHECKED, COMPAT, INCOMPAT, MAGIC, REPAIRING, RO_COMPAT, VERSION,
 };
 use crate::engine::fsck::issue::Copy;
-use crate::engine::journal::{check_header, read_checkpoint, store_checkpoint, RECOVERY_GAP};
+use crate::engine::journal::{check_header, read_checkpoint, store_checkpoint};
 use crate::engine::media::Media;
 use crate::engine::recovery;
 use crate::engine::superblock::{self, Geometry, SuperInfo};
 use crate::engine::types::{Block, Ino, Timestamp, BLOCK_SIZE, SLOT_BLOCKS};
 use crate::engine::verify;
 use zerocopy::little_endian::U64;
-
-/// No filesystem gets to this number of transactions; behind it numbers would run out.
-const MAX_SEQ: u64 = 1 << 62;
 
 const _: () = assert!(
     INCOMPAT & REPAIRING == 0,
@@ -376,10 +374,12 @@ pub(super) fn journal<M: Media>(
     may: &mut dyn FnMut(Action) -> bool,
 ) -> Result<(u64, usize)> {
     let checkpoint = read_checkpoint(media, &info.geometry, keys).map(|(seq, _)| seq);
-    let checkpoint = checkpoint.ok().filter(|&seq| seq < MAX_SEQ);
+    let checkpoint = checkpoint
+        .ok()
+        .filter(|&seq| recovery::after(seq) < MAX_CHECKPOINT);
     if checkpoint.is_some() {
         match recovery::run(media, info, keys) {
-            Ok((next, slot, summary)) if next < MAX_SEQ => {
+            Ok((next, slot, summary)) if next < MAX_CHECKPOINT => {
                 if summary.replayed != 0 {
                     may(Action::JournalReplayed {
                         records: summary.replayed,
@@ -408,7 +408,7 @@ fn drop_journal<M: Media>(
     recovery::segments(&info.geometry, |segment| {
         // A segment that cannot be read ends at that place.
         let _ = recovery::walk_segment(media, keys, segment, &mut buffer, |found, _| {
-            if found.seq >= MAX_SEQ {
+            if recovery::after(found.seq) >= MAX_CHECKPOINT {
                 media.zero_through(found.address, RECORD_ALIGN);
                 return Ok(());
             }
@@ -421,7 +421,7 @@ fn drop_journal<M: Media>(
     if !may(Action::JournalDropped { records }) {
         return Ok((newest, 0));
     }
-    let next = newest.saturating_add(1 + RECOVERY_GAP);
+    let next = recovery::after(newest);
     let g = &info.geometry;
     for slot in 0..CHECKPOINT_OFFSETS.len() {
         store_checkpoint(media, g, keys, slot, next);
