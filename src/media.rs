@@ -29,6 +29,7 @@
 use crate::bindings::c;
 use crate::engine::error::{Error, Result};
 use crate::engine::media::Media;
+use crate::testing::{self, Protection};
 use crate::vfs::dax_device::DaxDevice;
 use core::arch::asm;
 use core::ptr;
@@ -204,6 +205,9 @@ impl Media for DaxMedia {
     }
 
     fn zero_through(&self, addr: u64, len: u64) {
+        if testing::without(Protection::Zero) {
+            return;
+        }
         let len = len as usize;
         let Some(to) = self.at(addr, len) else {
             return self.outside(addr, len);

@@ -5,7 +5,7 @@
 //! This is the root of the module's crate; `lib.rs` is that of the same engine in user space. The
 //! layers, from the top: [`fs`] joins the engine to the kernel; [`vfs`] and [`media`] are the safe
 //! side of the kernel's filesystem and memory interfaces; [`engine`] is the filesystem proper,
-//! over [`platform`]; [`bindings`] is C.
+//! over [`platform`]; [`bindings`] is C. [`testing`] is empty but in the test build.
 
 use kernel::prelude::*;
 
@@ -15,6 +15,7 @@ pub mod platform;
 mod bindings;
 mod fs;
 mod media;
+mod testing;
 mod vfs;
 
 module! {
@@ -31,12 +32,17 @@ module! {
 struct OchreModule {
     #[pin]
     registration: vfs::registration::Registration<fs::Ochre>,
+    /// What tests turn.
+    #[cfg(ochre_test)]
+    _controls: Pin<KBox<testing::Controls>>,
 }
 
 impl kernel::InPlaceModule for OchreModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             registration <- vfs::registration::Registration::new(module),
+            #[cfg(ochre_test)]
+            _controls: testing::Controls::new()?,
         })
     }
 }

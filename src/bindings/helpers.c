@@ -4,6 +4,11 @@
 #include <linux/version.h>
 #include "helpers.h"
 
+#ifdef OCHRE_TEST
+#include <linux/module.h>
+MODULE_INFO(test, "Y"); /* the kernel is tainted by it */
+#endif
+
 void ochre_memcpy_flushcache(void *to, const void *from, size_t n)
 {
 	memcpy_flushcache(to, from, n);

@@ -18,6 +18,7 @@
 use super::{defer, engine, failed, inner, Ochre};
 use crate::engine::filesystem::{Mapping, MappingState, WriteKind};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
+use crate::testing::{self, Failure, Point, Protection};
 use crate::vfs::dax::{Fault, FaultResult, Outcome, Waited};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::iomap::{Extent, Operations, Place, Request};
@@ -78,7 +79,8 @@ fn look_for_fault(inode: &INode<Ochre>, request: &Request) -> Result<Mapping> {
             first,
             end: first + blocks,
         };
-        if inode.data().data.in_flight.is_claimed(pages) {
+        let look = !testing::without(Protection::LookAgain);
+        if look && inode.data().data.in_flight.is_claimed(pages) {
             return Err(EAGAIN);
         }
     }
@@ -103,7 +105,9 @@ pub(super) struct ReadFaultExtents;
 
 impl Operations<Ochre> for ReadFaultExtents {
     fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
-        Ok(extent_of(&look_for_fault(inode, request)?))
+        let mapping = look_for_fault(inode, request)?;
+        testing::pause(Point::FaultLookedUp);
+        Ok(extent_of(&mapping))
     }
 
     fn device(inode: &INode<Ochre>) -> &DaxDevice {
@@ -181,6 +185,7 @@ impl Operations<Ochre> for WriteExtents {
         let end = inode.size().max(request.pos.saturating_add(request.len));
         match engine(inode).reserve_write(inner(inode), mapping.start, blocks, end) {
             Ok(reservation) => {
+                testing::pause(Point::WriteReserved);
                 let in_place = reservation.kind == WriteKind::InPlace;
                 let extent = Extent {
                     offset: reservation.start.0 * BLOCK,
@@ -205,11 +210,15 @@ impl Operations<Ochre> for WriteExtents {
 
     fn end(inode: &INode<Ochre>, request: &Request, done: u64) -> Result {
         let in_flight = &inode.data().data.in_flight;
+        testing::pause(Point::WriteCopied);
         let result = super::file::publish(inode, request.pos, done);
         // Only now: see the hazard in `inflight`.
         in_flight.release_write();
+        testing::pause(Point::WriteReleased);
         if let Err(error) = result {
-            in_flight.fail(error, request.pos);
+            if !testing::without(Protection::CarryErrors) {
+                in_flight.fail(error, request.pos);
+            }
         }
         result
     }
@@ -226,6 +235,7 @@ impl Operations<Ochre> for FaultExtents {
     fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
         let mapping = look_for_fault(inode, request)?;
         if let MappingState::Written(_) = mapping.state {
+            testing::pause(Point::FaultLookedUp);
             // Shorter than a 2 MiB page: fs/dax.c sees it, and falls back.
             return Ok(extent_of(&mapping));
         }
@@ -235,11 +245,22 @@ impl Operations<Ochre> for FaultExtents {
             first,
             end: first + blocks,
         }) else {
+            if testing::without(Protection::WaitOutside) {
+                let pages = PageRange {
+                    first,
+                    end: first + blocks,
+                };
+                in_flight.wait(pages)?;
+            }
             return Err(EAGAIN);
         };
         let mapping = engine(inode)
             .fault_allocate(inner(inode), FileBlock(first), blocks)
             .map_err(|error| failed(inode.super_block(), error))?;
+        testing::pause(Point::FaultAllocated);
+        if testing::fails(Failure::FaultAfterAllocation) {
+            return Err(EIO);
+        }
         Ok(extent_of(&mapping))
     }
 
@@ -287,8 +308,10 @@ fn handle(mut fault: Fault<'_, Ochre>) -> Handled {
             if in_flight.is_claimed(pages) {
                 Outcome::InFlight
             } else if write {
+                testing::pause(Point::FaultChecked);
                 fault.resolve::<FaultExtents>(&lock)
             } else {
+                testing::pause(Point::FaultChecked);
                 fault.resolve::<ReadFaultExtents>(&lock)
             }
         };

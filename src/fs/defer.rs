@@ -43,6 +43,7 @@ use crate::engine::filesystem::{MappingState, Times};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::engine::Error as EngineError;
 use crate::platform::{log, yield_now};
+use crate::testing::{self, Protection};
 use crate::vfs::background::Settled;
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange};
 use crate::vfs::rwsem::Exclusive;
@@ -95,6 +96,9 @@ pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<boo
     trace::layout_break(inode, wide, true);
     trace::layout_defer(inode, held.pages(), false);
     file.set_size(size);
+    if testing::without(Protection::KeepHeldEntries) {
+        faults.unmap_past(size);
+    }
     faults.unmap_copies_past(size);
     if let Err(error) = engine(inode).zero_tail(inner(inode), size) {
         complain(inode, errno(error));

@@ -14,6 +14,7 @@ use super::{defer, engine, errno, inner, layout, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::types::FileBlock;
 use crate::engine::Error;
+use crate::testing::{self, Point};
 use crate::vfs::file_data::Allocation;
 use crate::vfs::mapping::PageRange;
 use crate::vfs::rwsem::Exclusive;
@@ -74,6 +75,7 @@ fn punch(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64) -> Result {
     let last = end / BLOCK;
     let whole = PageRange { first, end: last };
     let faults = layout::break_layout(file, whole)?;
+    testing::pause(Point::LayoutBroken);
     let inode = file.inode();
     let (engine, node) = (engine(inode), inner(inode));
     let zero = |from: u64, to: u64| {
@@ -95,6 +97,7 @@ fn punch(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64) -> Result {
         engine
             .punch(node, FileBlock(first), FileBlock(last), &Times::default())
             .map_err(errno)?;
+        testing::pause(Point::BlocksFreed);
     }
     drop(faults);
     Ok(())

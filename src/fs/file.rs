@@ -21,6 +21,7 @@ use super::inflight::InFlight;
 use super::{defer, engine, errno, fallocate, inner, layout, Ochre};
 use crate::engine::filesystem::{PublishArgs, Times};
 use crate::engine::media::Media;
+use crate::testing::{self, Failure, Point, Protection};
 use crate::vfs::dax::{Fault, FaultResult};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::file_data::{Allocation, FileData};
@@ -252,6 +253,10 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64) -> Result {
         new_size,
         times: Times::default(),
     };
+    if testing::fails(Failure::Publish) {
+        let _ = engine.publish(inner(inode), reservation, 0, &args);
+        return Err(EIO);
+    }
     engine
         .publish(inner(inode), reservation, blocks, &args)
         .map_err(errno)?;
@@ -259,6 +264,10 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64) -> Result {
         inode.set_size_while_writing(end);
     }
     in_flight.set_published(end);
+    if testing::without(Protection::ReleaseLast) {
+        in_flight.release_write();
+    }
+    testing::pause(Point::WritePublished);
     inode.mapping().invalidate_clean(PageRange {
         first,
         end: first + blocks,

@@ -24,6 +24,7 @@ use super::{defer, engine, errno, inner, timestamp, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::media::Media;
 use crate::platform::log;
+use crate::testing::{self, Point, Protection};
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange, PAGE_SIZE, PMD_PAGES};
 use crate::vfs::rwsem::Exclusive;
 use crate::vfs::{trace, INode};
@@ -100,6 +101,9 @@ pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
 pub(super) fn widen(inode: &INode<Ochre>, pages: PageRange) -> PageRange {
     let mapping = inode.mapping();
     let mut wide = pages;
+    if testing::without(Protection::RoundOut) {
+        return wide;
+    }
     if pages.first % PMD_PAGES != 0 && mapping.entry_pages(pages.first) > 1 {
         wide.first -= pages.first % PMD_PAGES;
     }
@@ -111,7 +115,7 @@ pub(super) fn widen(inode: &INode<Ochre>, pages: PageRange) -> PageRange {
 
 /// Makes durable what was stored by mmap to the parts of `wide` that stay.
 pub(super) fn keep_edges(inode: &INode<Ochre>, pages: PageRange, wide: PageRange) -> Result {
-    if wide == pages {
+    if wide == pages || testing::without(Protection::KeepEdges) {
         return Ok(());
     }
     if wide.first < pages.first {
@@ -146,6 +150,7 @@ pub(super) fn set_size(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
             return Ok(());
         }
         let faults = break_layout(file, beyond(size))?;
+        testing::pause(Point::LayoutBroken);
         if size <= file.inode().size() {
             return shrink(file, size, &faults);
         }
@@ -161,6 +166,7 @@ fn shrink(
 ) -> Result {
     let inode = file.inode();
     let result = engine(inode).truncate(inner(inode), size, &now(file));
+    testing::pause(Point::BlocksFreed);
     if result.is_ok() || inner(inode).attributes().size == size {
         file.set_size(size);
         faults.unmap_past(size);

@@ -25,6 +25,7 @@
 //! C headers: `include/linux/pagemap.h`, `include/linux/dax.h`.
 
 use crate::bindings::c;
+use crate::testing::{self, Protection, Taken};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::inode::INode;
 use crate::vfs::FileSystem;
@@ -143,7 +144,7 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
     /// For a range that just got blocks, while everything that could put entries there is held
     /// off or will find the blocks.
     pub(crate) fn invalidate_clean(&self, pages: PageRange) {
-        if pages.is_empty() {
+        if pages.is_empty() || testing::without(Protection::Invalidate) {
             return;
         }
         // SAFETY: The mapping is live. That an entry was dirty (EBUSY) means that it is no zero
@@ -185,8 +186,9 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
     /// Takes `invalidate_lock` for read: what a fault finds in the file's extents stays true.
     pub(crate) fn lock_invalidate_shared(&self) -> InvalidateShared<'a, T> {
         // SAFETY: The mapping is live. INVARIANT: Locked.
-        unsafe { c::ochre_invalidate_lock_shared(self.as_ptr()) };
+        let take = || unsafe { c::ochre_invalidate_lock_shared(self.as_ptr()) };
         InvalidateShared {
+            taken: Taken::unless_without(Protection::FaultLock, take),
             mapping: *self,
             _not_send: PhantomData,
         }
@@ -198,6 +200,9 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
         device: &DaxDevice,
         pages: PageRange,
     ) -> Option<BusyPage<'a>> {
+        if testing::without(Protection::LookForHolders) {
+            return None;
+        }
         let range = device.direct_range();
         let mut held = NOT_HELD;
         // SAFETY: The mapping is live; its pages are those of the device.
@@ -250,14 +255,17 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
 ///
 /// The lock of `mapping` is held for read, and is released on drop.
 pub(crate) struct InvalidateShared<'a, T: FileSystem> {
+    taken: Taken,
     mapping: Mapping<'a, T>,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl<T: FileSystem> Drop for InvalidateShared<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: Held by the invariant.
-        unsafe { c::ochre_invalidate_unlock_shared(self.mapping.as_ptr()) };
+        if self.taken.yes() {
+            // SAFETY: Held by the invariant.
+            unsafe { c::ochre_invalidate_unlock_shared(self.mapping.as_ptr()) };
+        }
     }
 }
 
@@ -354,6 +362,9 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
     pub(crate) fn unmap_copies_past(&self, size: u64) {
         let first = size.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE);
         let first = i64::try_from(first).unwrap_or(i64::MAX);
+        if testing::without(Protection::UnmapCopies) {
+            return;
+        }
         // SAFETY: The mapping is live, and our lock keeps new mappings out. Length 0: to the end.
         unsafe { c::unmap_mapping_range(self.mapping.as_ptr(), first, 0, 1) };
     }
@@ -364,6 +375,9 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
     /// fault that comes after sees it.
     pub(crate) fn unmap_past(&self, size: u64) {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
+        if testing::without(Protection::UnmapCopies) {
+            return;
+        }
         // SAFETY: The inode is live; its caller holds i_rwsem, and we the lock against faults.
         unsafe { c::truncate_pagecache(self.mapping.inode.as_ptr(), size) };
     }
