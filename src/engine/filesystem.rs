@@ -33,6 +33,7 @@ pub mod attributes;
 pub mod data;
 pub mod mount;
 pub mod namespace;
+pub mod pending;
 pub mod poison;
 pub mod promise;
 pub mod removal;

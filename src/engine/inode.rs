@@ -50,6 +50,8 @@ pub struct Core {
     pub truncating: bool,
     /// Nobody waits for those blocks any more: whoever wants the file to grow frees them first.
     pub resumable: bool,
+    /// Such blocks in front of this one are zeroed: the file may grow over them.
+    pub clean_to: FileBlock,
 }
 
 impl Core {
@@ -93,6 +95,7 @@ impl Inode {
             times_seq: Seq(0),
             truncating: record.orphan.get() != 0 && record.nlink.get() != 0,
             resumable: false,
+            clean_to: FileBlock(0),
         };
         Ok(Self {
             ino,

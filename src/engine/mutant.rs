@@ -47,6 +47,12 @@ pub enum Mutant {
     NoTailZero,
     /// Times are stored alone although a record that holds older ones may be replayed.
     TouchEarly,
+    /// Blocks are moved behind the end of a file without an entry in the orphan table.
+    ParkOnly,
+    /// Blocks that were moved behind the end of a file are recovered together with all that is there.
+    ParkAll,
+    /// Blocks that are pending behind the end of a file are freed before the size is durable.
+    FreeBeforeSize,
 }
 
 #[cfg(feature = "mutants")]

@@ -15,7 +15,7 @@
 //! between the two would let recovery evict a file that still has its name.
 
 use crate::engine::error::{Error, Result};
-use crate::engine::format::inode::InodeRecord;
+use crate::engine::format::inode::{InodeRecord, PENDING_ALL};
 use crate::engine::media::Media;
 use crate::engine::transaction::Transaction;
 use crate::engine::types::Ino;
@@ -44,5 +44,6 @@ pub fn leave<M: Media>(tx: &mut Transaction<'_, M>, record: &mut InodeRecord) ->
         return Err(Error::corrupt("orphan slot of an inode", place));
     }
     record.orphan = U32::new(0);
+    record.pending = PENDING_ALL;
     tx.free_orphan_slot(slot)
 }

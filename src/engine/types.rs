@@ -12,8 +12,8 @@ pub const SLOT_BLOCKS: u64 = 512;
 pub const AG_BLOCKS: u64 = 262_144;
 /// Slots in a full allocation group.
 pub const AG_SLOTS: usize = 512;
-/// The largest file size in bytes: file block numbers have 44 bits.
-pub const MAX_FILE_SIZE: u64 = (1 << 56) - 1;
+/// The largest file size in bytes.
+pub const MAX_FILE_SIZE: u64 = FileBlock::PARKED.offset();
 /// The longest name of a directory entry in bytes.
 pub const MAX_NAME: usize = 255;
 /// The most links that one inode can have.
@@ -98,6 +98,8 @@ pub struct FileBlock(pub u64);
 impl FileBlock {
     /// One past the last file block.
     pub const END: Self = Self(1 << 44);
+    /// No file is so large. From here on are blocks that were taken out of the file while somebody held their pages.
+    pub const PARKED: Self = Self(1 << 43);
 
     /// The block that holds the byte at `offset`.
     pub const fn of(offset: u64) -> Self {

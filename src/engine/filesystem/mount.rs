@@ -13,6 +13,7 @@ use crate::engine::alloc::Window;
 use crate::engine::directory::{self, NameHash};
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::edit;
+use crate::engine::filesystem::pending::pending_from;
 use crate::engine::filesystem::{Filesystem, Orphan};
 use crate::engine::format::ag::{CHUNK_BLOCKS, CHUNK_INODES};
 use crate::engine::format::inode::{
@@ -261,6 +262,7 @@ impl<M: Media> Filesystem<M> {
         let core = inode.read();
         let (links, truncating) = (core.record.nlink.get(), core.truncating);
         let size = core.record.size.get();
+        let from = pending_from(&core.record);
         let orphan = core.record.orphan.get();
         drop(core);
         if self.is_read_only() || (links == 0 && orphan == 0) {
@@ -268,7 +270,7 @@ impl<M: Media> Filesystem<M> {
         }
         if links > 0 {
             if truncating {
-                while self.free_beyond(inode, FileBlock::after(size))? {
+                while self.free_beyond(inode, from)? {
                     yield_now();
                 }
                 self.zero_tail(inode, size)?;

@@ -81,6 +81,9 @@ impl<M: Media> Filesystem<M> {
         times: &Times,
     ) -> Result {
         check_range(inode, start, blocks)?;
+        if start.plus(blocks) > FileBlock::PARKED {
+            return Err(Error::FileTooBig);
+        }
         let old_size = inode.read().record.size.get();
         let finish = Finish {
             size: new_size.filter(|&size| size > old_size),
@@ -89,6 +92,8 @@ impl<M: Media> Filesystem<M> {
         if let Some(size) = finish.size {
             self.allow_growth(inode, size)?;
             self.zero_tail(inode, old_size)?;
+        } else {
+            self.allow_promise(inode, start.plus(blocks))?;
         }
         let mut plan = Plan {
             pieces: Vec::new(),

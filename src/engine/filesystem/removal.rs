@@ -14,11 +14,12 @@
 
 use crate::engine::alloc::policy::Purpose;
 use crate::engine::error::{Error, Result};
-use crate::engine::extent::{self, edit};
+use crate::engine::extent::edit;
 use crate::engine::filesystem::attributes::Times;
 use crate::engine::filesystem::data::{check_range, MappingState};
+use crate::engine::filesystem::pending::pending_from;
 use crate::engine::filesystem::Filesystem;
-use crate::engine::format::extent::Extent;
+use crate::engine::format::inode::PENDING_ALL;
 use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
 use crate::engine::mutant::Mutant;
@@ -65,30 +66,11 @@ impl<M: Media> Filesystem<M> {
         self.zero_tail(inode, new_size)
     }
 
-    fn free_all_beyond(&self, inode: &Inode, from: FileBlock) -> Result {
+    pub(super) fn free_all_beyond(&self, inode: &Inode, from: FileBlock) -> Result {
         while self.free_beyond(inode, from)? {
             yield_now();
         }
         Ok(())
-    }
-
-    /// Before a file grows to `new_size`: blocks that an earlier truncate did not come to free are freed. `Again`: such blocks
-    /// lie in front of the new end, may be in use still, and somebody waits for them ([`Filesystem::truncate_size`]).
-    pub(super) fn allow_growth(&self, inode: &Inode, new_size: u64) -> Result {
-        if self.is_read_only() {
-            // Nobody frees them any more: to wait would be to wait for ever.
-            return Err(Error::ReadOnly);
-        }
-        let core = inode.read();
-        let (truncating, resumable) = (core.truncating, core.resumable);
-        let from = FileBlock::after(core.record.size.get());
-        drop(core);
-        match (truncating, resumable) {
-            (false, _) => Ok(()),
-            (true, false) if self.pending_before(inode, new_size)? => Err(Error::Again),
-            (true, false) => Ok(()),
-            (true, true) => self.free_all_beyond(inode, from),
-        }
     }
 
     /// The first half of a shrinking truncate: size and intent durable, blocks still the file's.
@@ -96,6 +78,9 @@ impl<M: Media> Filesystem<M> {
         check_range(inode, FileBlock(0), 1)?;
         if new_size > inode.read().record.size.get() {
             return Err(Error::Invalid);
+        }
+        if Mutant::FreeBeforeSize.active() {
+            self.free_all_beyond(inode, FileBlock::after(new_size))?;
         }
         self.shrink(inode, new_size, times, false).map(|_| ())
     }
@@ -119,6 +104,7 @@ impl<M: Media> Filesystem<M> {
         let mut more = true;
         let record = edit.draft();
         record.size = U64::new(new_size);
+        record.pending = PENDING_ALL;
         set_times(record, times);
         if free {
             more = edit::remove(&mut tx, record, from, FileBlock::END, REMOVAL_BUDGET)? > from;
@@ -130,13 +116,14 @@ impl<M: Media> Filesystem<M> {
         let seq = self.commit(tx)?;
         edit.settle(seq);
         edit.core().truncating |= more;
+        edit.core().clean_to = FileBlock(0);
         // Blocks that are left on purpose are not for whoever comes by.
         edit.core().resumable &= free;
         Ok(more || edit.core().truncating)
     }
 
     /// Frees blocks at and beyond `from` in one bounded transaction, the last ones first; true: call again. When it
-    /// returns false the intent of [`Filesystem::truncate_size`] is done with, provided that `from` is the end of the file.
+    /// returns false the intent of [`Filesystem::truncate_size`] is done with, provided that `from` is [`Filesystem::pending_from`].
     pub fn free_beyond(&self, inode: &Inode, from: FileBlock) -> Result<bool> {
         self.note(self.free_beyond_inner(inode, from))
     }
@@ -147,7 +134,7 @@ impl<M: Media> Filesystem<M> {
         let record = edit.draft();
         let reached = edit::remove(&mut tx, record, from, FileBlock::END, REMOVAL_BUDGET)?;
         let more = reached > from;
-        let done = !more && from <= FileBlock::after(record.size.get());
+        let done = !more && from <= pending_from(record);
         if done && record.nlink.get() > 0 {
             orphan::leave(&mut tx, record)?;
         }
@@ -159,66 +146,6 @@ impl<M: Media> Filesystem<M> {
             edit.core().resumable = false;
         }
         Ok(more)
-    }
-
-    /// Moves `blocks` blocks from `first` to `to`, far behind the end of the file, in one transaction: a hole is punched there,
-    /// and somebody still holds the page. From then on they are like what [`Filesystem::truncate_size`] leaves: a crash frees
-    /// them, and `punch` or `free_beyond` do when they are let go. `Again`: they are not one written run, or `to` is taken.
-    pub fn park(&self, inode: &Inode, first: FileBlock, blocks: u64, to: FileBlock) -> Result<()> {
-        self.note(self.park_inner(inode, first, blocks, to))
-    }
-
-    fn park_inner(&self, inode: &Inode, first: FileBlock, blocks: u64, to: FileBlock) -> Result {
-        check_range(inode, first, blocks)?;
-        check_range(inode, to, blocks)?;
-        let mut tx = self.begin(Purpose::Removal)?;
-        let mut edit = inode.edit();
-        let record = edit.draft();
-        let (found, _) = extent::find(&tx, record, first, blocks)?;
-        let MappingState::Written(block) = found.state else {
-            return Err(Error::Again);
-        };
-        if found.len < blocks || to < FileBlock::after(record.size.get()) {
-            return Err(Error::Again);
-        }
-        edit::take(&mut tx, record, first, first.plus(blocks))?;
-        let parked = Extent {
-            file_block: to,
-            len: blocks,
-            block,
-            unwritten: false,
-        };
-        edit::insert(&mut tx, record, &parked)?;
-        orphan::enter(&mut tx, record)?;
-        edit.emit(&mut tx)?;
-        let seq = self.commit(tx)?;
-        edit.settle(seq);
-        edit.core().truncating = true;
-        edit.core().resumable = false;
-        Ok(())
-    }
-
-    /// A truncate has set its size and not given back all blocks yet.
-    pub fn is_truncating(&self, inode: &Inode) -> bool {
-        inode.read().truncating
-    }
-
-    /// Between the end of the file and byte `end` lie blocks that a truncate has not given back yet: a file that grew over
-    /// them would show their old bytes.
-    pub fn pending_before(&self, inode: &Inode, end: u64) -> Result<bool> {
-        let core = inode.read();
-        let (from, to) = (
-            FileBlock::after(core.record.size.get()),
-            FileBlock::after(end),
-        );
-        if !core.truncating || from >= to {
-            return Ok(false);
-        }
-        let blocks = to.0.saturating_sub(from.0);
-        let found = extent::find(self.volume(), &core.record, from, blocks);
-        drop(core);
-        let (found, _) = self.note(found)?;
-        Ok(found.state != MappingState::Hole || found.len < blocks)
     }
 
     /// Zeroes `[size, end of block)` durably if a written block is there.

@@ -7,9 +7,8 @@
 //! makes written blocks unwritten.
 //!
 //! Why a collapse never needs two transactions: blocks in very many pieces do not fit into the one that takes them out. They
-//! move then, in that transaction, behind the end of the file, with the intent on the orphan table: there they are like what
-//! a truncate has not come to free yet. (Blocks that the user preallocated behind the end are freed with them if the machine
-//! stops just then.)
+//! move then, in that transaction, far behind the end of the file, with the intent on the orphan table: there they are like
+//! blocks whose pages somebody holds ([`super::pending`]).
 //!
 //! The caller holds the file's `i_rwsem` and keeps faults out, has unmapped all that moves, and waited for its references.
 
@@ -18,8 +17,9 @@ use crate::engine::error::{Error, Result};
 use crate::engine::extent::{self, edit, shift, shift::Plan};
 use crate::engine::filesystem::attributes::Times;
 use crate::engine::filesystem::data::{check_range, grow};
+use crate::engine::filesystem::pending::pending_from;
 use crate::engine::filesystem::Filesystem;
-use crate::engine::format::inode::InodeRecord;
+use crate::engine::format::inode::{InodeRecord, PENDING_PARKED};
 use crate::engine::inode::{set_times, Inode};
 use crate::engine::media::Media;
 use crate::engine::orphan;
@@ -70,15 +70,17 @@ impl<M: Media> Filesystem<M> {
             from: first.0,
             source: source.0,
             target: first.0,
-            limit: limit(was_truncating, size),
+            limit: limit(was_truncating, record),
             rescue: rescue.map(|to| to.0),
         };
         if plan.rescue.is_none() && self.has_many(record, &plan)? {
             plan.rescue = Some(self.room_behind(record, blocks)?);
         }
         if let Some(to) = plan.rescue {
-            self.check_rescue(record, &plan, to, blocks)?;
-            plan.limit = plan.limit.min(to);
+            self.check_rescue(record, to, blocks, was_truncating)?;
+            if !was_truncating {
+                record.pending = PENDING_PARKED;
+            }
             orphan::enter(&mut tx, record)?;
         }
         shift::shift(&mut tx, record, &plan)?;
@@ -115,27 +117,37 @@ impl<M: Media> Filesystem<M> {
         }
     }
 
-    /// A place behind all that the file has.
+    /// A place for blocks that are taken out, behind all that are there already.
     fn room_behind(&self, record: &InodeRecord, blocks: u64) -> Result<u64> {
-        let last = FileBlock(FileBlock::END.0 - 1);
-        let (_, extent) = extent::find(self.volume(), record, last, 1)?;
-        let end = extent.map_or(FileBlock(0), |extent| extent.file_end());
-        let end = end.max(FileBlock::after(record.size.get()));
+        let end = self.end_before(record, FileBlock::END)?;
+        let end = end.max(FileBlock::PARKED);
         if end.plus(blocks) > FileBlock::END {
             return Err(Error::FileTooBig);
         }
         Ok(end.0)
     }
 
+    /// The end of the last extent that begins before `before`.
+    fn end_before(&self, record: &InodeRecord, before: FileBlock) -> Result<FileBlock> {
+        let last = FileBlock(before.0.saturating_sub(1));
+        let (_, extent) = extent::find(self.volume(), record, last, 1)?;
+        Ok(extent.map_or(FileBlock(0), |extent| extent.file_end()))
+    }
+
     /// The place for what is taken out is free, and so is all behind it, unless that is known to be nobody's.
-    fn check_rescue(&self, record: &InodeRecord, plan: &Plan, to: u64, blocks: u64) -> Result {
+    fn check_rescue(
+        &self,
+        record: &InodeRecord,
+        to: u64,
+        blocks: u64,
+        was_truncating: bool,
+    ) -> Result {
         let end = FileBlock::END.0;
-        if to < FileBlock::after(record.size.get()).0 || to.saturating_add(blocks) > end {
+        if to < FileBlock::PARKED.0 || to.saturating_add(blocks) > end {
             return Err(Error::Invalid);
         }
-        let free = if plan.limit == end { end - to } else { blocks };
-        let found = shift::for_each(self.volume(), record, to, to + free, |_| Err(Error::Again));
-        found
+        let free = if was_truncating { blocks } else { end - to };
+        shift::for_each(self.volume(), record, to, to + free, |_| Err(Error::Again))
     }
 
     /// Frees what a collapse has moved behind the end of the file, and takes back the intent. As with a truncate, want of
@@ -191,10 +203,13 @@ impl<M: Media> Filesystem<M> {
         self.change_core(inode, Purpose::Metadata, |tx, core| {
             let truncating = core.truncating;
             let record = core.draft();
-            let limit = limit(truncating, size);
-            if limit == FileBlock::END.0 && self.room_behind(record, blocks).is_err() {
-                // What was preallocated there would leave the file.
-                return Err(Error::FileTooBig);
+            let limit = limit(truncating, record);
+            if limit == FileBlock::PARKED.0 {
+                let end = self.end_before(record, FileBlock::PARKED)?;
+                if end.plus(blocks) > FileBlock::PARKED {
+                    // What was preallocated there would leave the file.
+                    return Err(Error::FileTooBig);
+                }
             }
             let plan = Plan {
                 from: at.0,
@@ -274,11 +289,11 @@ impl<M: Media> Filesystem<M> {
     }
 }
 
-/// From where on extents stay: while a truncate is unfinished, what lies behind the end of the file is nobody's.
-fn limit(truncating: bool, size: u64) -> u64 {
+/// From where on extents stay: what is pending behind the end of the file is nobody's.
+fn limit(truncating: bool, record: &InodeRecord) -> u64 {
     if truncating {
-        FileBlock::after(size).0
+        pending_from(record).0
     } else {
-        FileBlock::END.0
+        FileBlock::PARKED.0
     }
 }

@@ -39,6 +39,11 @@ pub const ROOT_SYMLINK_BLOCKS: u8 = 4;
 /// [`InodeRecord::root`]: a device node, fifo or socket: nothing.
 pub const ROOT_NONE: u8 = 5;
 
+/// [`InodeRecord::pending`]: what lies behind the end of the file is to be freed.
+pub const PENDING_ALL: u8 = 0;
+/// [`InodeRecord::pending`]: only what lies from [`FileBlock::PARKED`](crate::engine::types::FileBlock::PARKED) on is.
+pub const PENDING_PARKED: u8 = 1;
+
 /// An inode.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -83,8 +88,10 @@ pub struct InodeRecord {
     pub orphan: U32,
     /// Levels of the tree: 1 = the root is a leaf.
     pub height: u8,
+    /// With links and a place in the orphan table: one of the `PENDING_*`.
+    pub pending: u8,
     /// Zero.
-    pub reserved: [u8; 19],
+    pub reserved: [u8; 18],
     /// Last access; outside the checksum, as the next two.
     pub atime: I64,
     /// Last change of content.
@@ -97,4 +104,4 @@ pub struct InodeRecord {
 
 layout!(InodeRecord, 256; magic @ 0, mode @ 4, root @ 6, count @ 7, checksum @ 8, ino @ 16, generation @ 24, nlink @ 28,
     uid @ 32, gid @ 36, project @ 40, flags @ 44, size @ 48, blocks @ 56, btime @ 64, parent @ 72, rdev @ 80,
-    xattr_block @ 88, orphan @ 96, height @ 100, reserved @ 101, atime @ 120, mtime @ 128, ctime @ 136, inline @ 144);
+    xattr_block @ 88, orphan @ 96, height @ 100, pending @ 101, reserved @ 102, atime @ 120, mtime @ 128, ctime @ 136, inline @ 144);

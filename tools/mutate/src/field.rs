@@ -128,6 +128,7 @@ const INODE: &[(&str, usize, usize, Hint)] = &[
     ("xattr block", 88, 8, Hint::Block),
     ("orphan", 96, 4, Hint::Count),
     ("height", 100, 1, Hint::Count),
+    ("pending", 101, 1, Hint::Number),
     ("reserved", 104, 8, Hint::Number),
     ("atime", 120, 8, Hint::Number),
     ("mtime", 128, 8, Hint::Number),

@@ -170,6 +170,7 @@ pub fn fields(reader: &Reader<'_>, record: &InodeRecord, address: u64, used: boo
         "device": format!("{:#x}", record.rdev.get()),
         "xattr_block": record.xattr_block.get(),
         "orphan_slot": record.orphan.get().checked_sub(1),
+        "pending": record.pending,
         "root": record.root,
         "height": record.height,
     });

@@ -204,3 +204,89 @@ fn moved_blocks_of_a_deleted_file_go_with_it() {
     fs.unmount().expect("unmount");
     assert_sound(&fs.media().visible(), true);
 }
+
+#[test]
+fn what_was_promised_behind_the_end_stays_when_parked_blocks_go() {
+    let (fs, file) = mounted();
+    fs.preallocate(&file, FileBlock(100), 20, None, &NONE)
+        .expect("preallocate");
+    with_cuts(&fs, &[(100, 120), (100, 119)], (100, 119), || {
+        fs.park(&file, FileBlock(30), 1, FileBlock(FAR + 30))
+            .expect("park");
+    });
+    assert_eq!(fs.pending_from(&file), Some(FileBlock::PARKED));
+    // More of it, while the block is held; and growth over it.
+    with_cuts(&fs, &[(100, 119), (100, 124)], (100, 124), || {
+        fs.preallocate(&file, FileBlock(120), 5, None, &NONE)
+            .expect("preallocate");
+    });
+    with_cuts(&fs, &[(100, 124), (110, 124)], (110, 124), || {
+        fs.truncate(&file, 110 * BLOCK_SIZE, &NONE).expect("growth");
+    });
+    while fs.free_beyond(&file, FileBlock::PARKED).expect("free") {}
+    assert_eq!(fs.pending_from(&file), None);
+    assert_eq!(file.attributes().blocks, 124);
+    fs.evict(&file).expect("evict");
+    fs.unmount().expect("unmount");
+    assert_sound(&fs.media().visible(), true);
+}
+
+#[test]
+fn a_promise_behind_the_end_waits_for_what_a_truncate_left_there() {
+    let (fs, file) = mounted();
+    fs.truncate_size(&file, 10 * BLOCK_SIZE, &NONE)
+        .expect("truncate");
+    let refused = fs.preallocate(&file, FileBlock(150), 5, None, &NONE);
+    assert_eq!(refused.expect_err("a held block"), Error::Again);
+    // Block 50 is held, and moves; the others are free.
+    fs.punch(&file, FileBlock(10), FileBlock(50), &NONE)
+        .expect("punch");
+    fs.punch(&file, FileBlock(51), FileBlock::END, &NONE)
+        .expect("punch");
+    with_cuts(&fs, &[(10, 10)], (10, 10), || {
+        fs.park(&file, FileBlock(50), 1, FileBlock(FAR))
+            .expect("park");
+    });
+    with_cuts(&fs, &[(10, 10), (10, 15)], (10, 15), || {
+        fs.preallocate(&file, FileBlock(150), 5, None, &NONE)
+            .expect("preallocate");
+    });
+    // A truncate takes all of it.
+    with_cuts(&fs, &[(10, 15), (9, 9)], (9, 9), || {
+        fs.truncate_size(&file, 9 * BLOCK_SIZE, &NONE)
+            .expect("truncate");
+    });
+    assert_eq!(fs.pending_from(&file), Some(FileBlock(9)));
+    fs.evict(&file).expect("evict");
+    assert_eq!(file.attributes().blocks, 9);
+    fs.unmount().expect("unmount");
+    assert_sound(&fs.media().visible(), true);
+}
+
+#[test]
+fn a_file_grows_over_held_blocks_that_cannot_move() {
+    let (fs, file) = mounted();
+    let held = at(&fs, &file, 12).expect("a block");
+    fs.media().store(held.address(), &[7; BLOCK_SIZE as usize]);
+    fs.truncate_size(&file, 10 * BLOCK_SIZE, &NONE)
+        .expect("truncate");
+    let refused = fs.set_size_only(&file, 13 * BLOCK_SIZE, &NONE);
+    assert_eq!(refused.expect_err("growth over a held block"), Error::Again);
+    with_cuts(&fs, &[(10, 10), (13, 13)], (13, 13), || {
+        fs.reclaim(&file, FileBlock(13)).expect("zero");
+        fs.set_size_only(&file, 13 * BLOCK_SIZE, &NONE)
+            .expect("growth");
+    });
+    assert_eq!(at(&fs, &file, 12), Some(held));
+    let mut bytes = [1; BLOCK_SIZE as usize];
+    fs.media().read(held.address(), &mut bytes).expect("read");
+    assert_eq!(bytes, [0; BLOCK_SIZE as usize]);
+    // Not further than was zeroed, and not after the next truncate.
+    let refused = fs.set_size_only(&file, 14 * BLOCK_SIZE, &NONE);
+    assert_eq!(refused.expect_err("growth over a held block"), Error::Again);
+    fs.reclaim(&file, FileBlock(20)).expect("zero");
+    fs.truncate_size(&file, 5 * BLOCK_SIZE, &NONE)
+        .expect("truncate");
+    let refused = fs.set_size_only(&file, 14 * BLOCK_SIZE, &NONE);
+    assert_eq!(refused.expect_err("growth over a held block"), Error::Again);
+}

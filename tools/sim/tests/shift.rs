@@ -173,9 +173,11 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         Err(Error::FileTooBig)
     );
     assert_eq!(insert(5, u64::MAX / BLOCK_SIZE), Err(Error::FileTooBig));
-    let far = FileBlock(FileBlock::END.0 - 10);
+    let far = FileBlock(FileBlock::PARKED.0 - 10);
     fs.preallocate(&file, far, 5, None, &NONE).expect("far");
     assert_eq!(insert(5, 6), Err(Error::FileTooBig));
+    let farther = fs.preallocate(&file, far, 11, None, &NONE);
+    assert_eq!(farther, Err(Error::FileTooBig));
     assert_eq!(insert(5, 5), Ok(size + 5 * BLOCK_SIZE));
     assert_eq!(collapse(5, 5), Ok(size));
     fs.punch(&file, far, FileBlock::END, &NONE).expect("punch");

@@ -207,12 +207,8 @@ pub(super) fn choose<M: Media>(media: &M) -> Result<Identity> {
         (None, Some(copy)) => (copy, true),
         (None, None) => return Err(Error::corrupt("both superblocks", 0)),
     };
-    // A superblock that opens nothing would make everything else look like garbage. Two that say the
-    // same at the two ends of the device vouch for each other.
-    let agree = primary.sound
-        && backup.sound
-        && matches!((primary.info, backup_info), (Some(a), Some(b)) if covered(&a) == covered(&b));
-    if !agree && witnesses(media, &info)? == 0 {
+    // A superblock that opens nothing would make everything else look like garbage.
+    if witnesses(media, &info)? == 0 {
         return Err(Error::corrupt("both superblocks", 0));
     }
     let action = |found: &Found, copy, chosen: bool| match (found.sound, found.verdict) {
