@@ -294,16 +294,25 @@ impl Comparison<'_> {
         if node.opaque {
             return Ok(());
         }
+        let end = node.cells.last_key_value().map_or(0, |(&b, _)| b + 1);
+        let past = FileBlock(end.max(FileBlock::after(node.size).0) + 1);
+        if !self.bytes_only {
+            let found = self.fs.map(inode, past, FileBlock::END.0 - past.0);
+            let found = found.map_err(|e| format!("map of {} fails: {e}", inode.ino()))?;
+            if found.state != MappingState::Hole || found.len < FileBlock::END.0 - past.0 {
+                let ino = inode.ino();
+                return Err(format!("inode {ino} has blocks far behind its end"));
+            }
+        }
         if let Some(Some(before)) = self.base.and_then(|base| base.nodes.get(id)) {
             let untouched = Arc::ptr_eq(&before.cells, &node.cells) && node.partly.is_none();
             if untouched && node.cells.len() > BULK {
                 return Ok(());
             }
         }
-        let end = node.cells.last_key_value().map_or(0, |(&b, _)| b + 1);
         let end = match self.bytes_only {
             true => FileBlock::after(node.size).0,
-            false => end.max(FileBlock::after(node.size).0) + 1,
+            false => past.0,
         };
         let mut at = 0;
         while at < end {

@@ -5,7 +5,7 @@
 use ochre::engine::mutant::Mutant;
 
 /// All of them.
-pub const ALL: [Mutant; 19] = [
+pub const ALL: [Mutant; 22] = [
     Mutant::NoCommitFence,
     Mutant::NoDataFence,
     Mutant::ApplyBeforeRecord,
@@ -25,6 +25,9 @@ pub const ALL: [Mutant; 19] = [
     Mutant::NoDeviceFlush,
     Mutant::NoTailZero,
     Mutant::TouchEarly,
+    Mutant::ParkOnly,
+    Mutant::ParkAll,
+    Mutant::FreeBeforeSize,
 ];
 
 /// By name.

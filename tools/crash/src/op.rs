@@ -60,8 +60,14 @@ pub enum Op {
     TruncateDeferred(&'static str, u64),
     /// The first half alone: blocks that somebody holds stay the file's until `TruncateFinish`, or the last close.
     TruncateBegin(&'static str, u64),
-    /// The second half.
+    /// The second half; blocks that were parked go, too.
     TruncateFinish(&'static str),
+    /// `FALLOC_FL_PUNCH_HOLE` over a page that somebody holds: its blocks move behind the end, until `TruncateFinish`.
+    Park(&'static str, u64, u64),
+    /// Of what is pending behind the end all is let go but one block.
+    LetGo(&'static str),
+    /// The file grows over a pending block that cannot be moved.
+    GrowOver(&'static str),
     /// A `pwrite` whose user pages cannot be read: bytes are copied, nothing is published.
     WriteAborted(&'static str, u64, u64),
     /// `FALLOC_FL_PUNCH_HOLE` of whole blocks.
@@ -205,6 +211,22 @@ pub const CATALOG: &[Op] = &[
     Sync,
     Remount,
     ReadOnlyAndBack,
+    TruncateBegin("/A/foo", 3 * B),
+    TruncateBegin("/A/pre", 10_000),
+    TruncateFinish("/A/foo"),
+    TruncateFinish("/A/pre"),
+    TruncateFinish("/bar"),
+    Park("/foo", 1, 1),
+    Park("/foo", 0, 3),
+    Park("/bar", 0, 1),
+    Park("/many", 20, 1),
+    Park("/A/foo", 2, 1),
+    Park("/A/pre", 4, 1),
+    LetGo("/foo"),
+    LetGo("/many"),
+    GrowOver("/foo"),
+    GrowOver("/A/foo"),
+    Preallocate("/foo", 8, 4, true),
 ];
 
 impl Op {
@@ -234,6 +256,9 @@ impl Op {
             | TruncateDeferred(a, _)
             | TruncateBegin(a, _)
             | TruncateFinish(a)
+            | Park(a, ..)
+            | LetGo(a)
+            | GrowOver(a)
             | Punch(a, ..)
             | Zero(a, ..) => vec![a],
         }

@@ -76,6 +76,90 @@ pub const DIRECTED: &[(Kind, &[Op])] = &[
             Op::Freeze,
         ],
     ),
+    // Blocks behind the end of a file whose pages somebody holds.
+    (
+        Kind::Lived,
+        &[
+            Op::Park("/foo", 1, 1),
+            Op::MapWrite("/foo", 1),
+            Op::Park("/foo", 0, 3),
+            Op::Truncate("/foo", 50_001),
+            Op::TruncateFinish("/foo"),
+        ],
+    ),
+    (
+        Kind::Lived,
+        &[
+            Op::TruncateBegin("/foo", 100),
+            Op::LetGo("/foo"),
+            Op::Write("/foo", 12 * 4096 + 77, 3000),
+            Op::Park("/foo", 12, 1),
+            Op::TruncateFinish("/foo"),
+        ],
+    ),
+    (
+        Kind::Lived,
+        &[
+            Op::TruncateBegin("/foo", 100),
+            Op::GrowOver("/foo"),
+            Op::Append("/foo", 200),
+            Op::Unlink("/foo"),
+        ],
+    ),
+    (
+        Kind::Lived,
+        &[
+            Op::TruncateBegin("/foo", 100),
+            Op::Preallocate("/foo", 8, 4, true),
+            Op::Truncate("/foo", 50_001),
+            Op::Punch("/foo", 0, 100),
+        ],
+    ),
+    (
+        Kind::Lived,
+        &[
+            Op::MapWrite("/A/pre", 4),
+            Op::Park("/A/pre", 4, 1),
+            Op::Preallocate("/foo", 8, 4, true),
+            Op::TruncateFinish("/A/pre"),
+        ],
+    ),
+    (
+        Kind::Full,
+        &[
+            Op::Park("/foo", 0, 3),
+            Op::Append("/bar", 20_000),
+            Op::TruncateFinish("/foo"),
+            Op::Append("/bar", 20_000),
+        ],
+    ),
+    (
+        Kind::Lived,
+        &[
+            Op::Park("/A/foo", 2, 1),
+            Op::UnlinkOpen("/A/foo"),
+            Op::CloseAll,
+        ],
+    ),
+    (
+        Kind::Lived,
+        &[
+            Op::Park("/many", 20, 1),
+            Op::TruncateBegin("/many", 4096),
+            Op::LetGo("/many"),
+            Op::ReadOnlyAndBack,
+            Op::Remount,
+        ],
+    ),
+    (
+        Kind::Asynchronous,
+        &[
+            Op::Park("/foo", 0, 3),
+            Op::TruncateBegin("/foo", 100),
+            Op::Sync,
+            Op::TruncateFinish("/foo"),
+        ],
+    ),
     (
         Kind::Asynchronous,
         &[Op::Write("/foo", 100, 5000), Op::Create("/new"), Op::Sync],

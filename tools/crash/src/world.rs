@@ -11,6 +11,7 @@
 
 mod data;
 mod names;
+mod pending;
 
 use crate::arena::Arena;
 use crate::model::{Id, Tree};
@@ -28,6 +29,9 @@ use std::time::Duration;
 
 /// CPUs of the simulated machine; lanes are chosen by them.
 pub const CPUS: u64 = 4;
+
+/// The engine on the arena.
+pub(crate) type Engine = Filesystem<Arena>;
 
 /// One call.
 #[derive(Debug)]
@@ -91,8 +95,6 @@ pub struct World {
     pub steps: Vec<Step>,
     inodes: HashMap<Id, Arc<Inode>>,
     open: Vec<Id>,
-    /// Files with a truncate of which only the size is done.
-    pending: Vec<Id>,
     clock: i64,
     random: Random,
     op: usize,
@@ -115,7 +117,6 @@ impl World {
             steps: Vec::new(),
             inodes: HashMap::new(),
             open: Vec::new(),
-            pending: Vec::new(),
             clock: 1_800_000_000_000_000_000,
             random: Random::new(seed),
             op: 0,
@@ -135,7 +136,6 @@ impl World {
             steps: Vec::new(),
             inodes: self.inodes.clone(),
             open: self.open.clone(),
-            pending: self.pending.clone(),
             clock: self.clock + 500_000_000,
             random: Random::new(1),
             op: self.op,
@@ -394,15 +394,12 @@ impl World {
             return;
         }
         let inode = self.inodes.remove(&id).expect("inode");
-        self.pending.retain(|&p| p != id);
         self.always(&[], |fs| fs.evict(&inode), |tree| tree.nodes[id] = None);
     }
 
     pub(crate) fn file(&self, path: &str) -> Option<Id> {
         let id = self.tree.find(path)?;
-        // The kernel lets nobody at a file's blocks while it has some to free.
-        let ready = self.tree.get(id).kind() == FileKind::Regular && !self.pending.contains(&id);
-        ready.then_some(id)
+        (self.tree.get(id).kind() == FileKind::Regular).then_some(id)
     }
 
     /// Runs one operation; false: it does not apply here, nothing was called.
@@ -449,6 +446,9 @@ impl World {
             Op::TruncateDeferred(path, size) => self.truncate_deferred(path, size),
             Op::TruncateBegin(path, size) => self.truncate_begin(path, size),
             Op::TruncateFinish(path) => self.truncate_finish(path),
+            Op::Park(path, first, blocks) => self.park(path, first, blocks),
+            Op::LetGo(path) => self.let_go(path),
+            Op::GrowOver(path) => self.grow_over(path),
             Op::WriteAborted(path, offset, len) => self.write_aborted(path, offset, len),
             Op::Punch(path, first, end) => self.punch(path, first, end),
             Op::Zero(path, offset, len) => self.zero(path, offset, len),
@@ -480,7 +480,7 @@ impl World {
     }
 
     /// A call that must not fail on a full filesystem either.
-    fn always<T>(
+    pub(crate) fn always<T>(
         &mut self,
         touched: &[Id],
         run: impl FnOnce(&Filesystem<Arena>) -> Result<T>,
@@ -514,7 +514,6 @@ impl World {
         for id in std::mem::take(&mut self.open) {
             self.drop_if_gone(id);
         }
-        self.pending.clear();
         let inodes: Vec<_> = self.inodes.drain().collect();
         for (_, inode) in inodes {
             // Finishes what a truncate has left.

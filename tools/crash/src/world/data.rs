@@ -20,8 +20,10 @@ impl World {
         let fs = self.fs();
         let mut cells = std::collections::BTreeMap::new();
         let mut at = 0;
-        while at < 1 << 20 {
-            let Ok(found) = fs.map(&inode, FileBlock(at), (1 << 20) - at) else {
+        let end = fs.pending_from(&inode).map_or(1 << 20, |from| from.0);
+        let end = end.min(1 << 20);
+        while at < end {
+            let Ok(found) = fs.map(&inode, FileBlock(at), end - at) else {
                 break;
             };
             for n in 0..found.len {
@@ -63,6 +65,7 @@ impl World {
         let inode = self.inode(id);
         let times = self.times();
         let fill = self.fill_byte();
+        self.make_room(id, offset + len);
         let size = self.tree.get(id).size;
         if offset > size {
             // Zeroes what no reader sees.
@@ -255,7 +258,13 @@ impl World {
         let Some(id) = self.file(path) else { return };
         let (inode, times) = (self.inode(id), self.times());
         let size = self.tree.get(id).size;
-        let new_size = (!keep).then_some((first + blocks) * BLOCK_SIZE);
+        let end = (first + blocks) * BLOCK_SIZE;
+        let new_size = (!keep).then_some(end);
+        if keep && end > size {
+            self.make_room(id, FileBlock::PARKED.offset());
+        } else {
+            self.make_room(id, end);
+        }
         let change = |tree: &mut Tree| {
             if new_size.is_some_and(|new| new > size) {
                 zero_tail(tree, id, size);
@@ -285,6 +294,7 @@ impl World {
     pub(super) fn truncate(&mut self, path: &str, size: u64) {
         let Some(id) = self.file(path) else { return };
         let (inode, times) = (self.inode(id), self.times());
+        self.make_room(id, size);
         self.always(
             &[id],
             |fs| fs.truncate(&inode, size, &times),
@@ -292,53 +302,11 @@ impl World {
         );
     }
 
-    pub(super) fn truncate_deferred(&mut self, path: &str, size: u64) {
-        self.truncate_begin(path, size);
-        self.truncate_finish(path);
-    }
-
-    pub(super) fn truncate_begin(&mut self, path: &str, size: u64) {
-        let Some(id) = self.file(path) else { return };
-        if size > self.tree.get(id).size {
-            return;
-        }
-        let (inode, times) = (self.inode(id), self.times());
-        // Recovery finishes it, so from here on it looks done to whoever comes after a crash.
-        let begun = self.always(
-            &[id],
-            |fs| fs.truncate_size(&inode, size, &times),
-            |tree| truncate(tree, id, size),
-        );
-        if begun.is_some() {
-            self.pending.push(id);
-        }
-    }
-
-    pub(super) fn truncate_finish(&mut self, path: &str) {
-        let Some(id) = self.tree.find(path) else {
-            return;
-        };
-        if !self.pending.contains(&id) {
-            return;
-        }
-        let inode = self.inode(id);
-        let size = self.tree.get(id).size;
-        let from = FileBlock::after(size);
-        self.always(
-            &[],
-            |fs| {
-                while fs.free_beyond(&inode, from)? {}
-                fs.zero_tail(&inode, size)
-            },
-            |_| (),
-        );
-        self.pending.retain(|&p| p != id);
-    }
-
     /// Copies into blocks that are then given back. Only into such as are not the file's yet.
     pub(super) fn write_aborted(&mut self, path: &str, offset: u64, len: u64) {
         let Some(id) = self.file(path) else { return };
         let inode = self.inode(id);
+        self.make_room(id, offset + len);
         let start = FileBlock::of(offset);
         let blocks = FileBlock::after(offset + len).0 - start.0;
         let arena = self.arena.clone();
@@ -357,6 +325,14 @@ impl World {
     pub(super) fn punch(&mut self, path: &str, first: u64, end: u64) {
         let Some(id) = self.file(path) else { return };
         let (inode, times) = (self.inode(id), self.times());
+        // What is pending behind the end is on its way back already.
+        let end = match self.fs().pending_from(&inode) {
+            Some(from) => end.min(from.0),
+            None => end,
+        };
+        if first >= end {
+            return;
+        }
         let mut mid = self.tree.clone();
         mid.edit(id).partly = Some((first, end));
         let done = self.call(
@@ -440,19 +416,19 @@ impl World {
     }
 }
 
-fn node_size(tree: &mut Tree, id: Id, size: u64) {
+pub(super) fn node_size(tree: &mut Tree, id: Id, size: u64) {
     tree.edit(id).size = size;
 }
 
 /// What lies behind the end of a file in its last block becomes zeros.
-fn zero_tail(tree: &mut Tree, id: Id, size: u64) {
+pub(super) fn zero_tail(tree: &mut Tree, id: Id, size: u64) {
     let end = size.next_multiple_of(BLOCK_SIZE);
     if end > size {
         tree.edit(id).zero(size, end);
     }
 }
 
-fn truncate(tree: &mut Tree, id: Id, size: u64) {
+pub(super) fn truncate(tree: &mut Tree, id: Id, size: u64) {
     let old = tree.get(id).size;
     if size > old {
         zero_tail(tree, id, old);
