@@ -122,6 +122,21 @@ pub(crate) fn failed(sb: &SuperBlock<Ochre>, error: engine::Error) -> Error {
     errno(error)
 }
 
+/// A call of the engine that may need space: when there is none, it is made once more after the mount's
+/// thread has given back what was just let go. Of all locks, the caller may hold only what the thread
+/// only tries to take.
+pub(crate) fn with_space<T>(
+    sb: &SuperBlock<Ochre>,
+    mut call: impl FnMut() -> engine::Result<T>,
+) -> Result<T> {
+    let mut result = call();
+    if let Err(engine::Error::NoSpace) = result {
+        sb.settle()?;
+        result = call();
+    }
+    result.map_err(|error| failed(sb, error))
+}
+
 /// Tells the VFS if the engine has turned itself read-only.
 fn follow(sb: &SuperBlock<Ochre>) {
     if engine_of(sb).read_only_error() && !sb.is_read_only() {

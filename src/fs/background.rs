@@ -43,7 +43,8 @@ impl background::Operations for Ochre {
     }
 
     fn work(sb: &SuperBlock<Self>) -> bool {
-        if sb.is_read_only() {
+        // Not the super block's flag, which a remount clears only after it has told us.
+        if engine_of(sb).is_read_only() {
             return false;
         }
         let Some(orphan) = engine_of(sb).next_orphan() else {

@@ -10,13 +10,16 @@
 //!
 //! A hole that is punched over a held page goes the same way: [`park`] moves the page and its blocks
 //! to a place far behind the end of the file, and there it is pending like the others. When a file
-//! grows over pending pages, they are parked too; so nobody waits, except for a page that reaches
-//! into what stays, and except for preallocation beyond the end.
+//! grows over pending pages, or is promised blocks there, they are parked too. A 2 MiB page that
+//! reaches into what stays cannot be: growth zeroes its bytes in front of the new end and takes its
+//! blocks back into the file. So nobody waits, except for a page that is locked just now, or that is
+//! across the end when blocks are promised behind it.
 //!
 //! Why nobody can meet a pending block: it lies beyond the size, and reads, writes and faults end
 //! there (faults look under `invalidate_lock`, which the truncate holds). Only a file that grows
-//! could reach one. So whoever grows a file comes by [`make_room`], which waits for the pending
-//! blocks in front of the new end, killably and with no lock held, and for no others.
+//! could reach one. So whoever grows a file comes by [`make_room`], which gets the pending blocks in
+//! front of the new end out of the way, and if it must, waits for them, killably and with no lock held,
+//! and for no others.
 //!
 //! Why parking within the file, and not in a list beside it: a crash, an unmount, a deletion and the
 //! count of the file's blocks find a parked page without a word being written for it, since what
@@ -64,6 +67,17 @@ fn is_pending(inode: &INode<Ochre>) -> bool {
     inode.data().data.pending.load(Ordering::Acquire)
 }
 
+/// The pages that are, if any is. What lies between the end of the file and them is the user's.
+fn pending(inode: &INode<Ochre>) -> PageRange {
+    match engine(inode).pending_from(inner(inode)) {
+        Some(FileBlock(first)) => PageRange {
+            first,
+            end: u64::MAX,
+        },
+        None => beyond(inode.size()),
+    }
+}
+
 /// Nothing is pending any more. The caller holds `i_rwsem`.
 pub(super) fn finished(inode: &INode<Ochre>) {
     if is_pending(inode) && !engine(inode).is_truncating(inner(inode)) {
@@ -109,9 +123,8 @@ pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<boo
     Ok(true)
 }
 
-/// Where parked pages are: so many pages behind their place in the file. A file that is larger than
-/// that itself waits.
-const PARKED: u64 = FileBlock::END.0 / 2;
+/// Where parked pages are: so many pages behind their place in the file.
+const PARKED: u64 = FileBlock::PARKED.0;
 
 /// How many times the same page of a file can be parked.
 const PLACES: u64 = 8;
@@ -127,12 +140,12 @@ pub(super) fn park(
 ) -> Result<bool> {
     let held = page.pages();
     let inside = held.first >= pages.first && held.end <= pages.end.min(PARKED);
-    if policy(inode.super_block()) != Layout::Defer || !inside || !has_room(inode)? {
+    if policy(inode.super_block()) != Layout::Defer || !inside {
         return Ok(false);
     }
     for place in 0..PLACES {
         let to = PARKED + place * (PARKED / PLACES) + held.first;
-        if to + (held.end - held.first) > FileBlock::END.0 - 1 {
+        if to + (held.end - held.first) > FileBlock::END.0 {
             break;
         }
         let entry = match faults.begin_move(page, to) {
@@ -143,9 +156,9 @@ pub(super) fn park(
         let blocks = held.end - held.first;
         match engine(inode).park(inner(inode), FileBlock(held.first), blocks, FileBlock(to)) {
             Ok(()) => entry.finish(),
-            Err(EngineError::Again | EngineError::NoSpace | EngineError::NoMemory) => {
-                return Ok(false)
-            }
+            // The blocks of a page that was parked there and let go, maybe.
+            Err(EngineError::Again) => continue,
+            Err(EngineError::NoSpace | EngineError::NoMemory) => return Ok(false),
             Err(error) => return Err(failed(inode.super_block(), error)),
         }
         inode.data().data.pending.store(true, Ordering::Release);
@@ -155,19 +168,6 @@ pub(super) fn park(
         return Ok(true);
     }
     Ok(false)
-}
-
-/// Pages can be parked: all that lies behind the end of the file may be given back. It must not be
-/// what the user preallocated there.
-fn has_room(inode: &INode<Ochre>) -> Result<bool> {
-    let first = beyond(inode.size()).first;
-    if first >= PARKED || is_pending(inode) {
-        return Ok(first < PARKED);
-    }
-    let found = engine(inode)
-        .map(inner(inode), FileBlock(first), PARKED - first)
-        .map_err(|error| failed(inode.super_block(), error))?;
-    Ok(found.state == MappingState::Hole && found.len >= PARKED - first)
 }
 
 fn complain(inode: &INode<Ochre>, error: Error) {
@@ -228,7 +228,7 @@ fn give_back<'a>(
     inode: &'a INode<Ochre>,
     faults: &InvalidateExclusive<'a, Ochre>,
 ) -> Result<Option<BusyPage<'a>>> {
-    let pages = beyond(inode.size());
+    let pages = pending(inode);
     let wide = widen(inode, pages);
     faults.unmap(wide);
     keep_edges(inode, pages, wide)?;
@@ -280,63 +280,101 @@ fn free(inode: &INode<Ochre>, from: u64, to: u64) -> Result {
 /// Waits until the file may have `end` bytes. True: `i_rwsem` was released meanwhile, and what was
 /// looked at before has to be looked at again.
 pub(super) fn make_room(file: &mut Exclusive<'_, Ochre>, end: u64, nowait: bool) -> Result<bool> {
-    let inode = file.inode();
-    if end <= inode.size() || !is_pending(inode) {
-        return Ok(false);
-    }
-    wait_while(file, nowait, |inode| {
-        engine(inode)
-            .pending_before(inner(inode), end)
-            .map_err(|error| failed(inode.super_block(), error))
-    })
+    clear_before(file, end, nowait, true)
 }
 
-/// Before blocks are given to a range that ends at `end`, beyond the end of the file, which is to
-/// stay where it is: waits until nothing at all is pending. The new blocks could not be told from
-/// pending ones.
-pub(super) fn wait_all(file: &mut Exclusive<'_, Ochre>, end: u64) -> Result<bool> {
-    if end <= file.inode().size() {
-        return Ok(false);
-    }
-    wait_while(file, false, |inode| Ok(is_pending(inode)))
+/// Before blocks are promised to a range that ends at `end`, beyond the end of the file, which is to
+/// stay where it is: waits until nothing is pending in front of the parked pages. The new blocks could
+/// not be told from such.
+pub(super) fn make_room_for_promise(file: &mut Exclusive<'_, Ochre>, end: u64) -> Result {
+    while end > file.inode().size() && clear_before(file, PARKED * BLOCK_SIZE, false, false)? {}
+    Ok(())
 }
 
-fn wait_while<'a>(
+/// Gets what is pending in front of `end` out of the way. True: it took a wait. `over`: the file is
+/// about to grow up to there, so that a page which cannot be moved may stay in it.
+fn clear_before<'a>(
     file: &mut Exclusive<'a, Ochre>,
+    end: u64,
     nowait: bool,
-    pending: impl Fn(&INode<Ochre>) -> Result<bool>,
+    over: bool,
 ) -> Result<bool> {
     let inode: &'a INode<Ochre> = file.inode();
     let mut waited = false;
     let since = Instant::now();
-    while pending(inode)? {
+    let look = |error| failed(inode.super_block(), error);
+    while end > inode.size()
+        && is_pending(inode)
+        && engine(inode)
+            .pending_before(inner(inode), end)
+            .map_err(look)?
+    {
         if nowait {
             return Err(EAGAIN);
         }
         let faults = inode.mapping().lock_invalidate();
-        let held = give_back(inode, &faults)?;
-        let parked = match &held {
-            Some(page) => park(inode, &faults, page, beyond(inode.size()))?,
-            None => false,
-        };
+        let page = clear_way(inode, &faults, end.div_ceil(BLOCK_SIZE), over)?;
         drop(faults);
-        if let Some(page) = held.filter(|_| !parked) {
+        if let Some(page) = page {
             sleep(file, &page, since)?;
             waited = true;
+        } else if engine(inode).may_grow(inner(inode), end).map_err(look)? {
+            break;
         }
     }
     Ok(waited)
 }
 
+/// Moves what is held in front of page `end`, and gives back what is not. A page that somebody has to
+/// wait for is the result.
+fn clear_way<'a>(
+    inode: &'a INode<Ochre>,
+    faults: &InvalidateExclusive<'a, Ochre>,
+    end: u64,
+    over: bool,
+) -> Result<Option<BusyPage<'a>>> {
+    let pages = pending(inode);
+    let mut held = give_back(inode, faults)?;
+    while let Some(page) = held {
+        let found = page.pages();
+        if found.first >= end {
+            break;
+        }
+        let across = found.first < pages.first;
+        let done = if across && over {
+            reclaim(inode, found.end.min(end))?
+        } else {
+            park(inode, faults, &page, pages)?
+        };
+        if !done {
+            return Ok(Some(page));
+        }
+        let first = found.end;
+        held = faults.busy_page(device(inode), PageRange { first, end });
+    }
+    Ok(None)
+}
+
+/// A 2 MiB page across the end of the file is held, and the file grows within it, up to page `end`: the
+/// blocks there are zeroed, and become the file's again. False: somebody waits.
+fn reclaim(inode: &INode<Ochre>, end: u64) -> Result<bool> {
+    if policy(inode.super_block()) != Layout::Defer {
+        return Ok(false);
+    }
+    engine(inode)
+        .reclaim(inner(inode), FileBlock(end))
+        .map_err(|error| failed(inode.super_block(), error))?;
+    Ok(true)
+}
+
 /// Where a range ends for one who takes blocks away: what is pending, or will be parked, is none
 /// of his.
 pub(super) fn limit(inode: &INode<Ochre>, end: u64) -> u64 {
-    let size = inode.size().next_multiple_of(BLOCK_SIZE);
-    if is_pending(inode) {
-        end.min(size)
-    } else {
-        end.min(size.max(PARKED * BLOCK_SIZE))
-    }
+    let first = match is_pending(inode) {
+        true => pending(inode).first,
+        false => PARKED,
+    };
+    end.min(first.saturating_mul(BLOCK_SIZE))
 }
 
 /// The thread's look at an inode. Waits for nobody.
@@ -353,11 +391,12 @@ pub(super) fn settle(inode: &INode<Ochre>) -> Settled<'_> {
     };
     let faults = inode.mapping().lock_invalidate();
     if engine(inode).is_read_only() {
-        // The blocks stay for the next mount; the pages have to be idle all the same.
-        let wide = widen(inode, beyond(inode.size()));
+        // The blocks stay until it is writable, or for the next mount; the pages have to be idle all
+        // the same.
+        let wide = widen(inode, pending(inode));
         return match faults.busy_page(device(inode), wide) {
             Some(page) => Settled::Held(page),
-            None => Settled::Done,
+            None => Settled::ReadOnly,
         };
     }
     match give_back(inode, &faults) {

@@ -3,17 +3,18 @@
 //! `fallocate`: blocks for a range, and away from a range.
 //!
 //! What: preallocation gives holes unwritten blocks (they read as zeros and never fail with
-//! `ENOSPC` later); punching a hole takes whole blocks away and zeroes the ragged edges.
+//! `ENOSPC` later); punching a hole takes whole blocks away and zeroes the ragged edges. So it does with
+//! the part of a 2 MiB page that somebody holds: the page can neither go nor be split, and zeros are what
+//! readers are promised; the blocks stay the file's.
 //!
 //! Hazard: a hole is punched in the middle of a file, where no size fences faults off. A fault
 //! that looked the block up just before would map it after it was freed. So faults are locked out
 //! from before the pages are unmapped until after the blocks are gone.
 
 use super::dax::BLOCK;
-use super::{defer, engine, errno, inner, layout, Ochre};
+use super::{defer, engine, errno, inner, layout, with_space, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::types::FileBlock;
-use crate::engine::Error;
 use crate::testing::{self, Point};
 use crate::vfs::file_data::Allocation;
 use crate::vfs::mapping::PageRange;
@@ -36,7 +37,7 @@ pub(super) fn allocate(
 
 fn preallocate(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool) -> Result {
     if keep_size {
-        defer::wait_all(file, end)?;
+        defer::make_room_for_promise(file, end)?;
     } else {
         defer::make_room(file, end, false)?;
     }
@@ -51,14 +52,9 @@ fn preallocate(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size
     }
     let first = offset / BLOCK;
     let blocks = end.div_ceil(BLOCK) - first;
-    let allocate = || engine.preallocate(node, FileBlock(first), blocks, new_size, &times);
-    let mut result = allocate();
-    if let Err(Error::NoSpace) = result {
-        // There may be blocks whose last holder has just let go.
-        inode.super_block().settle()?;
-        result = allocate();
-    }
-    result.map_err(errno)?;
+    with_space(inode.super_block(), || {
+        engine.preallocate(node, FileBlock(first), blocks, new_size, &times)
+    })?;
     if let Some(size) = new_size {
         file.set_size(size);
     }
@@ -73,8 +69,7 @@ fn punch(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64) -> Result {
     }
     let first = offset.div_ceil(BLOCK);
     let last = end / BLOCK;
-    let whole = PageRange { first, end: last };
-    let faults = layout::break_layout(file, whole)?;
+    let (faults, whole) = layout::break_layout_within(file, PageRange { first, end: last })?;
     testing::pause(Point::LayoutBroken);
     let inode = file.inode();
     let (engine, node) = (engine(inode), inner(inode));
@@ -91,11 +86,13 @@ fn punch(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64) -> Result {
         // Within one block.
         return zero(offset, end);
     }
-    zero(offset, first * BLOCK)?;
-    zero(last * BLOCK, end)?;
+    // With the parts of held 2 MiB pages.
+    zero(offset, whole.first * BLOCK)?;
+    zero(whole.end * BLOCK, end)?;
     if !whole.is_empty() {
+        let (first, last) = (FileBlock(whole.first), FileBlock(whole.end));
         engine
-            .punch(node, FileBlock(first), FileBlock(last), &Times::default())
+            .punch(node, first, last, &Times::default())
             .map_err(errno)?;
         testing::pause(Point::BlocksFreed);
     }

@@ -41,28 +41,64 @@ pub(super) fn break_layout<'a>(
     file: &mut Exclusive<'a, Ochre>,
     pages: PageRange,
 ) -> Result<InvalidateExclusive<'a, Ochre>> {
+    clear(file, pages, false).map(|(faults, _)| faults)
+}
+
+/// The same, but a 2 MiB page that somebody holds and that reaches over an edge of the range stays
+/// where it is: the second result is what could be cleared. The rest, at both ends of the range, the
+/// caller may only fill with zeros.
+pub(super) fn break_layout_within<'a>(
+    file: &mut Exclusive<'a, Ochre>,
+    pages: PageRange,
+) -> Result<(InvalidateExclusive<'a, Ochre>, PageRange)> {
+    let within = defer::policy(file.inode().super_block()) == Layout::Defer;
+    clear(file, pages, within)
+}
+
+fn clear<'a>(
+    file: &mut Exclusive<'a, Ochre>,
+    pages: PageRange,
+    within: bool,
+) -> Result<(InvalidateExclusive<'a, Ochre>, PageRange)> {
     let inode: &'a INode<Ochre> = file.inode();
     let since = Instant::now();
     loop {
         let faults = inode.mapping().lock_invalidate();
-        if pages.is_empty() || inode.mapping().is_empty() {
-            return Ok(faults);
-        }
-        let wide = widen(inode, pages);
+        let mut left = pages;
         let page = loop {
+            if left.is_empty() || inode.mapping().is_empty() {
+                return Ok((faults, left));
+            }
+            let wide = widen(inode, left);
             let found = faults.busy_page(device(inode), wide);
             trace::layout_break(inode, wide, found.is_some());
             let Some(page) = found else {
-                keep_edges(inode, pages, wide)?;
+                keep_edges(inode, left, wide)?;
                 faults.delete_entries(wide);
-                return Ok(faults);
+                return Ok((faults, left));
             };
-            if !defer::park(inode, &faults, &page, pages)? {
-                break page;
+            match without(left, page.pages()).filter(|_| within) {
+                Some(less) => left = less,
+                None if defer::park(inode, &faults, &page, left)? => {}
+                None => break page,
             }
         };
         drop(faults);
         defer::sleep(file, &page, since)?;
+    }
+}
+
+/// `pages` without the end of it that lies in a page of which the rest is outside; `None`: all of that page is inside.
+fn without(pages: PageRange, page: PageRange) -> Option<PageRange> {
+    let PageRange { first, end } = pages;
+    if page.first < first {
+        let first = page.end.min(end);
+        Some(PageRange { first, end })
+    } else if page.end > end {
+        let end = page.first.max(first);
+        Some(PageRange { first, end })
+    } else {
+        None
     }
 }
 

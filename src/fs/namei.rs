@@ -14,7 +14,7 @@
 //! cache must not hold another inode of that number then; if it does, the number was handed out
 //! twice, and what was created is left alone rather than mixed up with the other.
 
-use super::{engine, engine_of, errno, failed, iget, inner, params, timestamp, Ochre};
+use super::{engine, engine_of, errno, failed, iget, inner, params, timestamp, with_space, Ochre};
 use crate::{
     engine::{
         error::{Corruption, Error as EngineError},
@@ -132,9 +132,9 @@ impl directory::Operations for Ochre {
 
         let time = dir.set_ctime_current();
         let new = describe(&dir, &owner, rdev, text, time);
-        let inode = engine(&dir)
-            .create(inner(&dir), entry.name(), &new)
-            .map_err(|error| failed(dir.super_block(), error))?;
+        let inode = with_space(dir.super_block(), || {
+            engine(&dir).create(inner(&dir), entry.name(), &new)
+        })?;
 
         let number = inode.ino().0;
         let params = params(engine(&dir), inode, target)?;
@@ -153,9 +153,7 @@ impl directory::Operations for Ochre {
         let fresh: Fresh<Self> = dir.super_block().fresh_inode()?;
         let owner = fresh.init_owner(idmap, dir, mode);
         let new = describe(dir, &owner, 0, None, fresh.now());
-        let inode = engine(dir)
-            .tmpfile(&new)
-            .map_err(|error| failed(dir.super_block(), error))?;
+        let inode = with_space(dir.super_block(), || engine(dir).tmpfile(&new))?;
         let number = inode.ino().0;
         let params = params(engine(dir), inode, None)?;
         fresh
@@ -170,9 +168,9 @@ impl directory::Operations for Ochre {
     ) -> Result {
         let _ = dir.set_ctime_current();
         let time = inode.set_ctime_current();
-        engine(&dir)
-            .link(inner(&dir), entry.name(), inner(&inode), timestamp(time))
-            .map_err(|error| failed(dir.super_block(), error))?;
+        with_space(dir.super_block(), || {
+            engine(&dir).link(inner(&dir), entry.name(), inner(&inode), timestamp(time))
+        })?;
         inode.inc_nlink();
         dir.set_mctime(time);
         entry.instantiate_link(inode.grab());
@@ -183,9 +181,9 @@ impl directory::Operations for Ochre {
         let inode = entry.inode();
         let _ = dir.set_ctime_current();
         let time = inode.set_ctime_current();
-        engine(&dir)
-            .unlink(inner(&dir), entry.name(), inner(&inode), timestamp(time))
-            .map_err(|error| failed(dir.super_block(), error))?;
+        with_space(dir.super_block(), || {
+            engine(&dir).unlink(inner(&dir), entry.name(), inner(&inode), timestamp(time))
+        })?;
         dir.set_mctime(time);
         inode.drop_nlink();
         Ok(())
@@ -195,9 +193,9 @@ impl directory::Operations for Ochre {
         let inode = entry.inode();
         let _ = dir.set_ctime_current();
         let time = inode.set_ctime_current();
-        engine(&dir)
-            .rmdir(inner(&dir), entry.name(), inner(&inode), timestamp(time))
-            .map_err(|error| failed(dir.super_block(), error))?;
+        with_space(dir.super_block(), || {
+            engine(&dir).rmdir(inner(&dir), entry.name(), inner(&inode), timestamp(time))
+        })?;
         dir.set_mctime(time);
         dir.drop_nlink();
         inode.clear_nlink();
@@ -303,18 +301,17 @@ fn rename(
         let _ = target.set_ctime_current();
     }
     let time = inode.set_ctime_current();
-    engine(inode)
-        .rename(&RenameArgs {
-            old_dir: inner(&old.dir),
-            old_name: old.name,
-            inode: inner(inode),
-            new_dir: inner(&new.dir),
-            new_name: new.name,
-            target: target.map(inner),
-            exchange,
-            time: timestamp(time),
-        })
-        .map_err(|error| failed(inode.super_block(), error))?;
+    let args = RenameArgs {
+        old_dir: inner(&old.dir),
+        old_name: old.name,
+        inode: inner(inode),
+        new_dir: inner(&new.dir),
+        new_name: new.name,
+        target: target.map(inner),
+        exchange,
+        time: timestamp(time),
+    };
+    with_space(inode.super_block(), || engine(inode).rename(&args))?;
     old.dir.set_mctime(time);
     new.dir.set_mctime(time);
     Ok(time)

@@ -91,6 +91,9 @@ pub(crate) enum Settled<'a> {
     Held(BusyPage<'a>),
     /// Something is locked or frozen.
     Later,
+    /// Nothing can be given back before the mount is writable: [`SuperBlock::work`] says when. An unmount
+    /// does not wait for it.
+    ReadOnly,
 }
 
 /// What a filesystem does in the background. The calls run on one thread of the mount, and must not
@@ -279,9 +282,11 @@ impl<T: Complete> Background<T> {
                 ending = true;
                 reported = Instant::now();
             }
-            list.take(&state.queue);
+            if list.take(&state.queue) {
+                sleep = SLEEP_MIN;
+            }
             let pass = state.pass.lock();
-            let held = list.settle();
+            let Looked { held, waits } = list.settle(ending);
             // SAFETY: The super block is mounted until this thread has ended.
             let sb = unsafe { SuperBlock::<T>::from_raw(state.sb) };
             let more = !ending && state.work.swap(false, Ordering::AcqRel) && T::work(sb);
@@ -302,12 +307,8 @@ impl<T: Complete> Background<T> {
             }
             // SAFETY: This is the thread; the page belongs to the device, which stays open; the
             // closure outlives the call.
-            unsafe { state.sleep(held, if list.is_empty() { 0 } else { sleep }, ending) };
-            sleep = if held.is_some() {
-                (sleep * 2).min(SLEEP_MAX)
-            } else {
-                SLEEP_MIN
-            };
+            unsafe { state.sleep(held, if waits { sleep } else { 0 }, ending) };
+            sleep = (sleep * 2).min(SLEEP_MAX);
         }
         state.drained.store(true, Ordering::Release);
         wait::wake(&state.drained);
@@ -347,6 +348,14 @@ impl<T: FileSystem> State<T> {
     }
 }
 
+/// What a look at all inodes has found.
+struct Looked {
+    /// A page that was held, if there was one.
+    held: Option<NonNull<c::page>>,
+    /// Some inode has to be looked at again after a time.
+    waits: bool,
+}
+
 /// The inodes that the thread looks at.
 ///
 /// # Invariants
@@ -374,9 +383,10 @@ impl<T: Complete> List<T> {
         unsafe { (*inode.cast::<Container<T>>()).link.next.get() }
     }
 
-    /// Takes what has been queued.
-    fn take(&mut self, queue: &SpinLock<Queue>) {
+    /// Takes what has been queued; false: nothing.
+    fn take(&mut self, queue: &SpinLock<Queue>) -> bool {
         let mut first = core::mem::replace(&mut queue.lock().first, ptr::null_mut());
+        let some = !first.is_null();
         while !first.is_null() {
             // SAFETY: What was in the queue is in this list now. INVARIANT: The reference moves.
             unsafe {
@@ -387,21 +397,25 @@ impl<T: Complete> List<T> {
                 first = rest;
             }
         }
+        some
     }
 
-    /// Settles what can be settled; a page that was held, if there was one.
-    fn settle(&mut self) -> Option<NonNull<c::page>> {
-        let mut held = None;
+    /// Settles what can be settled.
+    fn settle(&mut self, ending: bool) -> Looked {
+        let (mut held, mut waits) = (None, false);
         let mut place: *mut *mut c::inode = &mut self.first;
         loop {
             // SAFETY: `place` is in this list: its head, or the link of one that stays in it.
             let inode = unsafe { *place };
             if inode.is_null() {
-                return held;
+                return Looked { held, waits };
             }
             // SAFETY: By the invariants.
-            match T::settle(unsafe { INode::<T>::from_raw(inode) }) {
-                Settled::Done => {
+            let settled = T::settle(unsafe { INode::<T>::from_raw(inode) });
+            waits |= matches!(settled, Settled::Held(_) | Settled::Later);
+            match settled {
+                Settled::ReadOnly if !ending => place = Self::next(inode),
+                Settled::Done | Settled::ReadOnly => {
                     // SAFETY: As above; out of the list, so that the reference may go.
                     unsafe {
                         *place = *Self::next(inode);

@@ -5,7 +5,7 @@
 mount_fs
 python3 - <<'PY'
 from ochretest import *
-import time
+import subprocess, time
 
 def late():
     """On the first CPU, and only when nothing else wants it."""
@@ -16,25 +16,30 @@ def late():
 def hog():
     os.sched_setaffinity(0, {0})
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    end = time.monotonic() + 0.4
+    end = time.monotonic() + 0.8
     while time.monotonic() < end:
         pass
+
+def policy(name):
+    equal(subprocess.call(["mount", "-o", f"remount,layout={name}", MNT]), 0, f"remount with layout={name}")
 
 base = os.statvfs(MNT).f_bfree
 crossed = 0
 for salt in range(12):
     f = os.open(path("f"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    # A 2 MiB page that is held, with the end in its middle: the one thing that growth waits for.
+    # A 2 MiB page that is held, with the end in its middle: with layout=wait growth waits for it.
     fallocate(f, 0, 0, HUGE)
     m = aligned_map(f, HUGE)
     m.write(0, pattern(64 * PAGE, salt))
     pin = PinnedPage(m, 20 * PAGE)
     os.ftruncate(f, 8 * PAGE)
+    policy("wait")
     slow = spawn(late)
     check(blocked(slow), "growth over a held page does not wait")
     os.sched_setaffinity(0, {1})
     busy = spawn(hog)
     time.sleep(0.05)
+    policy("defer")
     pin.release()
     os.ftruncate(f, 40 * PAGE)
     m.write(30 * PAGE, b"B" * PAGE)

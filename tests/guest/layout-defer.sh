@@ -1,4 +1,4 @@
-# layout=defer, the default: a truncate returns at once while a page of what goes is held; the blocks come back later; growth over it gets new blocks, growth inside a held 2 MiB page waits, killably.
+# layout=defer, the default: a truncate returns at once while a page of what goes is held; the blocks come back later; growth over it gets new blocks, growth inside a held 2 MiB page waits with layout=wait, killably.
 # only: ochre
 # timeout: 300
 . "$(dirname "$0")/lib.sh"
@@ -120,9 +120,7 @@ for size, edge, held, unit, text in (
     third = PinnedPage(m, held)
     at_once(lambda: os.ftruncate(f, PAGE // 2), f"{text}: a third truncate")
     at_once(lambda: os.pwrite(f, b"late", size - 4), f"{text}: a write over three held pages")
-    pid = waits(lambda: fallocate(f, KEEP_SIZE, size, PAGE), f"{text}: preallocation beyond the end")
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    at_once(lambda: fallocate(f, KEEP_SIZE, size, PAGE), f"{text}: preallocation beyond the end")
     equal(pin.release(), data[held:held + PAGE], f"{text}: the pipe's bytes")
     equal(third.release(), bytes(PAGE), f"{text}: the third pipe's bytes")
     equal(second.release(), refill[held:held + PAGE], f"{text}: the second pipe's bytes")
@@ -154,6 +152,7 @@ equal(m.read(4 * MIB, 3 * PAGE), pattern(8 * MIB, 1)[4 * MIB:4 * MIB + 3 * PAGE]
 m.write(4 * MIB + PAGE, b"again")
 equal(m.probe(4 * MIB + 4 * PAGE), False, "what goes of it")
 check(base - free() >= 3 * 512, "its blocks stay")
+equal(subprocess.call(["mount", "-o", "remount,layout=wait", MNT]), 0, "remount with layout=wait")
 for what, call in (("truncate up", lambda: os.ftruncate(f, 5 * MIB)), ("write", lambda: os.pwrite(f, b"x", 6 * MIB)), ("fallocate", lambda: fallocate(f, 0, 0, 5 * MIB))):
     pid = waits(call, f"{what} in a held 2 MiB page")
     at_once(lambda: (os.pread(f, PAGE, 0), os.pwrite(f, pattern(8, 1), 0), m.write(8, pattern(16, 1)[8:])), f"read, write and store beside a waiting {what}")
@@ -164,6 +163,7 @@ for what, call in (("truncate up", lambda: os.ftruncate(f, 5 * MIB)), ("write", 
 pid = waits(lambda: os.ftruncate(f, 5 * MIB), "growth in a held 2 MiB page")
 equal(pin.release(), pattern(8 * MIB, 1)[5 * MIB:5 * MIB + PAGE], "the pipe's bytes")
 ended(pid, "growth after the release")
+equal(subprocess.call(["mount", "-o", "remount,layout=defer", MNT]), 0, "remount with layout=defer")
 equal(os.pread(f, MIB, 4 * MIB), pattern(8 * MIB, 1)[4 * MIB:4 * MIB + PAGE] + b"again" + pattern(8 * MIB, 1)[4 * MIB + PAGE + 5:4 * MIB + 3 * PAGE + 7] + bytes(MIB - 3 * PAGE - 7), "content")
 m.close()
 os.close(f)
@@ -208,4 +208,4 @@ mount -o remount,layout=defer $MNT
 grep -q " $MNT ochre .*layout=defer" /proc/mounts || fail "remounted: $(grep " $MNT " /proc/mounts)"
 unmount_fs
 mount_refused EINVAL 'layout=never is not known.*layout=wait or layout=defer' $DEV layout=never
-proved "truncate returns with held 4 KiB and 2 MiB pages behind the new end, or across it; growth over them too; only growth inside a held page waits, killably; all blocks come back"
+proved "truncate returns with held 4 KiB and 2 MiB pages behind the new end, or across it; growth over them too; growth inside a held page waits with layout=wait, killably; all blocks come back"
