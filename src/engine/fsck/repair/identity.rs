@@ -21,6 +21,7 @@
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::correct::{self, Verdict};
+use super::tree::header;
 use super::Action;
 use crate::engine::alloc::chunks::record_offset;
 use crate::engine::checksum::{self, Domain, Keys};
@@ -31,10 +32,12 @@ use crate::engine::format::journal::{
     JournalHeader, CHECKPOINT_OFFSETS, HEADER_MAGIC, MAX_CHECKPOINT, MAX_LANES, MIN_LANES,
     RECORD_ALIGN,
 };
+use crate::engine::format::node::{DIRECTORY_INDEX_MAGIC, DIRECTORY_LEAF_MAGIC, HEADER_SIZE};
 use crate::engine::format::superblock::{
     Superblock, CHECKED, COMPAT, INCOMPAT, MAGIC, REPAIRING, RO_COMPAT, VERSION,
 };
 use crate::engine::fsck::issue::Copy;
+use crate::engine::fsck::tree::Owner;
 use crate::engine::journal::{check_header, read_checkpoint, store_checkpoint};
 use crate::engine::media::Media;
 use crate::engine::recovery;
@@ -148,17 +151,36 @@ fn witnesses<M: Media>(media: &M, info: &SuperInfo) -> Result<u32> {
         let header = crate::engine::alloc::ag::read_header(media, info, &keys, ag);
         count += u32::from(header.is_ok());
     }
-    // And the root directory's record, if the chunk map leads there.
+    // And the root directory's record, if it is where mkfs puts it, and the first node of its tree.
     let mut bytes = [0u8; RECORD_SIZE as usize];
     let base = info.geometry.ag_base(0).address();
     let first = base + record_offset(METADATA_BLOCKS as u32, 1);
     if media.read(first, &mut bytes).is_ok() {
         if let Ok(record) = InodeRecord::read_from_bytes(&bytes) {
-            count +=
-                u32::from(verify::inode(&keys, &info.geometry, &record, Ino::ROOT, first).is_ok());
+            if verify::inode(&keys, &info.geometry, &record, Ino::ROOT, first).is_ok() {
+                count += 1 + u32::from(node_agrees(media, info, &record));
+            }
         }
     }
     Ok(count)
+}
+
+/// The root of a directory's tree says that it belongs to this filesystem.
+fn node_agrees<M: Media>(media: &M, info: &SuperInfo, record: &InodeRecord) -> bool {
+    let owner = Owner::of(Ino::ROOT, record);
+    let block = Block(owner.root);
+    let mut bytes = [0u8; HEADER_SIZE as usize];
+    owner.height != 0
+        && info.geometry.locate(block).is_some()
+        && media.read(block.address(), &mut bytes).is_ok()
+        && header(&bytes).is_some_and(|header| {
+            matches!(
+                header.magic.get(),
+                DIRECTORY_LEAF_MAGIC | DIRECTORY_INDEX_MAGIC
+            ) && header.block.get() == block.0
+                && header.owner.get() == Ino::ROOT.0
+                && header.uuid == info.uuid
+        })
 }
 
 /// What the superblocks say, and what is wrong with them.

@@ -6,6 +6,7 @@
 //! `OCHRE_SEED` repeats a run, `OCHRE_CASES=5000` makes it longer.
 
 mod full;
+mod identity;
 mod interrupted;
 mod random;
 
