@@ -28,6 +28,7 @@ mod inflight;
 mod layout;
 mod namei;
 mod options;
+mod poison;
 mod super_block;
 
 use crate::{

@@ -9,7 +9,7 @@
 //! and under user processes, which no `&[u8]` may; and a load from a poisoned line is a machine
 //! check. Reads go through instructions that have an entry in the exception table, so that poison
 //! comes back as `EIO`. (`copy_mc_to_kernel` promises this only where the CPU has ERMS; elsewhere
-//! it is `memcpy`, since such CPUs cannot recover.)
+//! it is `memcpy`, since such CPUs cannot recover.) Memory that is known to be lost is not touched at all.
 //!
 //! # What makes a store durable
 //!
@@ -28,11 +28,12 @@
 
 use crate::bindings::c;
 use crate::engine::error::{Error, Result};
-use crate::engine::media::Media;
+use crate::engine::media::{Block, Media, Poison, Run};
 use crate::testing::{self, Protection};
 use crate::vfs::dax_device::DaxDevice;
 use core::arch::asm;
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads up to this many bytes are done word by word; longer ones by the kernel's own copy.
 const WORD_READ_MAX: usize = 256;
@@ -48,6 +49,9 @@ const LINE: usize = 64;
 pub(crate) struct DaxMedia {
     base: *mut u8,
     len: u64,
+    /// `len`, and 0 once something is lost: then each access is looked at (see [`DaxMedia::at_slowly`]).
+    limit: AtomicU64,
+    poison: Poison,
     phase: u64,
     synchronous: bool,
     careful: bool,
@@ -62,18 +66,40 @@ unsafe impl Sync for DaxMedia {}
 
 impl DaxMedia {
     /// The medium of a device.
-    pub(crate) fn new(device: DaxDevice) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// `NoMemory`; `Unreadable`: the device lists more bad blocks than can be kept in mind.
+    pub(crate) fn new(device: DaxDevice) -> Result<Self> {
         let range = device.direct_range();
         // INVARIANT: `DirectRange` says so of its range, and `device` moves in here.
-        Self {
+        let media = Self {
             base: range.base().as_ptr(),
             len: range.len(),
+            limit: AtomicU64::new(range.len()),
+            poison: Poison::new()?,
             phase: range.physical() % (2 << 20),
             synchronous: device.is_synchronous(),
             // SAFETY: Has no conditions.
             careful: unsafe { c::ochre_reads_need_care() },
             device,
+        };
+        let mut result = Ok(());
+        media.device.bad_ranges(|start, len| {
+            let (first, last) = (Block::of(start), Block::of(start + len - 1));
+            let run = Run {
+                start: first,
+                len: last.0 - first.0 + 1,
+            };
+            if media.lose(run).is_err() {
+                result = Err(Error::Unreadable(start));
+            }
+        });
+        result?;
+        if media.device.may_have_marks() {
+            media.poison.set_suspect();
         }
+        Ok(media)
     }
 
     /// The device below.
@@ -85,16 +111,41 @@ impl DaxMedia {
     #[inline]
     fn at(&self, addr: u64, len: usize) -> Option<*mut u8> {
         let end = addr.checked_add(len as u64)?;
-        if end > self.len {
+        if end > self.limit.load(Ordering::Relaxed) {
+            return self.at_slowly(addr, end);
+        }
+        // SAFETY: `addr` is within the mapped range.
+        Some(unsafe { self.base.add(addr as usize) })
+    }
+
+    /// As [`Self::at`], where something is lost: `None` also if a part of the range is. So nothing loads from a poisoned line,
+    /// and nothing stores to a page that the kernel may have unmapped for it.
+    #[cold]
+    fn at_slowly(&self, addr: u64, end: u64) -> Option<*mut u8> {
+        if end > self.len || self.poison.touches(addr, end - addr) {
             return None;
         }
         // SAFETY: `addr` is within the mapped range.
         Some(unsafe { self.base.add(addr as usize) })
     }
 
-    /// A store outside of the medium is an error of the engine: it is said and left undone.
+    /// Why [`Self::at`] gave nothing.
+    #[cold]
+    fn denied(&self, addr: u64, len: usize) -> Error {
+        if self.poison.touches(addr, len as u64) {
+            Error::Unreadable(addr)
+        } else {
+            Error::Io
+        }
+    }
+
+    /// A store to lost memory is left undone. (What it belonged to is gone; if that was metadata, the engine has turned itself
+    /// read-only.) One outside of the medium is an error of the engine: it is said and left undone.
     #[cold]
     fn outside(&self, addr: u64, len: usize) {
+        if self.poison.touches(addr, len as u64) {
+            return;
+        }
         kernel::pr_err!("store of {len} bytes at {addr:#x} is outside of the medium: ignored\n");
         debug_assert!(false);
     }
@@ -109,7 +160,7 @@ impl Media for DaxMedia {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
         let len = buf.len();
         let Some(from) = self.at(addr, len) else {
-            return Err(Error::Io);
+            return Err(self.denied(addr, len));
         };
         let to = buf.as_mut_ptr();
         if len <= WORD_READ_MAX && (addr | len as u64) % 8 == 0 {
@@ -126,7 +177,11 @@ impl Media for DaxMedia {
             }
             // SAFETY: As above; x86 does not mind an unaligned destination.
             let whole = unsafe { c::ochre_read_words(to.cast(), from.cast(), len / 8) };
-            return if whole { Ok(()) } else { Err(Error::Io) };
+            return if whole {
+                Ok(())
+            } else {
+                Err(Error::Unreadable(addr))
+            };
         }
         let Ok(short) = u32::try_from(len) else {
             return Err(Error::Invalid);
@@ -136,20 +191,20 @@ impl Media for DaxMedia {
         if left == 0 {
             Ok(())
         } else {
-            Err(Error::Io)
+            Err(Error::Unreadable(addr))
         }
     }
 
     #[inline]
     fn read_u64(&self, addr: u64) -> Result<u64> {
         let (Some(from), 0) = (self.at(addr, 8), addr % 8) else {
-            return Err(Error::Io);
+            return Err(self.denied(addr, 8));
         };
         if self.careful {
             let mut value = 0;
             // SAFETY: `from` is 8 mapped, aligned bytes.
             if !unsafe { c::ochre_read_words(&mut value, from.cast(), 1) } {
-                return Err(Error::Io);
+                return Err(Error::Unreadable(addr));
             }
             return Ok(value);
         }
@@ -271,6 +326,27 @@ impl Media for DaxMedia {
 
     fn phase(&self) -> u64 {
         self.phase
+    }
+
+    #[inline]
+    fn poison(&self) -> Option<&Poison> {
+        Some(&self.poison)
+    }
+
+    fn lose(&self, run: Run) -> Result<bool> {
+        let new = self.poison.add(run)?;
+        self.limit.store(0, Ordering::Release);
+        Ok(new)
+    }
+
+    fn search_poison(&self, range: Run, found: &mut dyn FnMut(Run)) {
+        let (start, end) = (range.start.address(), range.end().address());
+        self.device.marked_pages(start, end, |at| {
+            found(Run {
+                start: Block::of(at),
+                len: 1,
+            });
+        });
     }
 }
 

@@ -43,6 +43,7 @@ mod inode_cache;
 pub(crate) mod iomap;
 pub(crate) mod mapping;
 pub(crate) mod memalloc;
+pub(crate) mod memory_failure;
 pub(crate) mod registration;
 pub(crate) mod rwsem;
 pub(crate) mod super_block;
@@ -85,6 +86,7 @@ pub(crate) trait Complete:
     + directory::Operations
     + symlink::Operations
     + export::Operations
+    + memory_failure::Operations
     + FileData
 {
 }
@@ -97,6 +99,7 @@ impl<T> Complete for T where
         + directory::Operations
         + symlink::Operations
         + export::Operations
+        + memory_failure::Operations
         + FileData
 {
 }

@@ -631,3 +631,141 @@ void ochre_wait_var_idle(void *var, bool (*condition)(void *), void *context)
 {
 	___wait_var_event(var, condition(context), TASK_IDLE, 0, 0, schedule());
 }
+
+/* ---- memory failures: src/vfs/memory_failure.rs ---- */
+
+/* The super blocks that can be told of failures, by address; the lock is held while one is told. */
+static DEFINE_MUTEX(failure_lock);
+static DEFINE_XARRAY(failure_targets);
+
+int ochre_failure_start(void *sb)
+{
+	return xa_err(xa_store(&failure_targets, (unsigned long)sb, sb, GFP_KERNEL));
+}
+
+void ochre_failure_stop(void *sb)
+{
+	mutex_lock(&failure_lock);
+	xa_erase(&failure_targets, (unsigned long)sb);
+	mutex_unlock(&failure_lock);
+}
+
+/* -EIO: the mount is not complete yet, or ends. */
+int ochre_failure_tell(struct dax_device *dax_dev, const struct ochre_failure *failure,
+		       int (*tell)(void *, const struct ochre_failure *))
+{
+	void *sb;
+	int error;
+
+	mutex_lock(&failure_lock);
+	sb = dax_holder(dax_dev);
+	if (sb && xa_load(&failure_targets, (unsigned long)sb))
+		error = tell(sb, failure);
+	else
+		error = -EIO;
+	mutex_unlock(&failure_lock);
+	return error;
+}
+
+/* The index in its file of a page of this mapping. Both stay only while what holds them is locked out. */
+static pgoff_t index_of(struct folio *folio, struct page *page)
+{
+	return folio->index + folio_page_idx(folio, page);
+}
+
+bool ochre_page_belongs(unsigned long pfn, struct inode *inode, unsigned long *index)
+{
+	struct page *page = pfn_to_page(pfn);
+	struct folio *folio = page_folio(page);
+
+	*index = index_of(folio, page);
+	return READ_ONCE(folio->mapping) == inode->i_mapping;
+}
+
+/*
+ * The inode of this super block that the page is mapped for, with a reference, or NULL. A folio that is being moved in
+ * its file (ochre_dax_move_commit()) has no mapping, is locked, and has references: that it is done is waited for.
+ */
+struct inode *ochre_page_owner(unsigned long pfn, struct super_block *sb, unsigned long *index)
+{
+	struct page *page = pfn_to_page(pfn);
+	struct folio *folio = page_folio(page);
+	struct address_space *mapping;
+	struct inode *inode = NULL;
+
+	if (!READ_ONCE(folio->mapping) && folio_try_get(folio)) {
+		folio_lock(folio);
+		folio_unlock(folio);
+		folio_put(folio);
+		folio = page_folio(page);
+	}
+	/* Inodes are freed by RCU, and the mapping is a part of one. */
+	rcu_read_lock();
+	mapping = READ_ONCE(folio->mapping);
+	if (mapping && mapping->host && mapping->host->i_sb == sb)
+		inode = igrab(mapping->host);
+	rcu_read_unlock();
+	*index = index_of(folio, page);
+	return inode;
+}
+
+/*
+ * Signals those who map the page, and takes it out of all page tables. The caller holds invalidate_lock for write, and
+ * has seen that the page is there. mf_dax_kill_procs() marks the first page of a 2 MiB page, whichever was meant.
+ */
+int ochre_kill_mappers(struct address_space *mapping, unsigned long index, unsigned long pfn, int flags)
+{
+	struct page *page = pfn_to_page(pfn), *head = &page_folio(page)->page;
+	bool marked = PageHWPoison(head);
+	int error = mf_dax_kill_procs(mapping, index, 1, flags);
+
+	if (head != page && !marked)
+		ClearPageHWPoison(head);
+	unmap_mapping_range(mapping, (loff_t)index << PAGE_SHIFT, PAGE_SIZE, 0);
+	return error;
+}
+
+void ochre_page_set_poisoned(unsigned long pfn)
+{
+	SetPageHWPoison(pfn_to_page(pfn));
+}
+
+unsigned long ochre_next_poisoned(unsigned long pfn, unsigned long end)
+{
+	for (; pfn < end; pfn++) {
+		if (PageHWPoison(pfn_to_page(pfn)))
+			break;
+		if (pfn % 4096 == 0)
+			cond_resched();
+	}
+	return pfn;
+}
+
+bool ochre_failures_seen(void)
+{
+	int nid;
+
+	for_each_online_node(nid)
+		if (NODE_DATA(nid)->mf_stats.total)
+			return true;
+	return false;
+}
+
+/* The first range of bad sectors that the device lists at or behind @from, in bytes of the block device. */
+bool ochre_bdev_next_bad(struct block_device *bdev, u64 from, u64 *start, u64 *len)
+{
+	struct badblocks *bb = bdev->bd_disk->bb;
+	sector_t first = get_start_sect(bdev), sector = first + (from >> SECTOR_SHIFT);
+	sector_t end = first + bdev_nr_sectors(bdev), bad, sectors;
+
+	if (!bb || !READ_ONCE(bb->count) || sector >= end ||
+	    !badblocks_check(bb, sector, end - sector, &bad, &sectors))
+		return false;
+	sectors = min(bad + sectors, end);
+	bad = max(bad, sector);
+	if (bad >= sectors)
+		return false;
+	*start = (bad - first) << SECTOR_SHIFT;
+	*len = (sectors - bad) << SECTOR_SHIFT;
+	return true;
+}

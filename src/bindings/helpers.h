@@ -136,6 +136,32 @@ void ochre_thread_wake(struct task_struct *thread);
 void ochre_thread_stop(struct task_struct *thread);
 void ochre_wait_var_idle(void *var, bool (*condition)(void *), void *context);
 
+/* ---- memory failures: src/vfs/memory_failure.rs, src/vfs/dax_device.rs ---- */
+#include <linux/badblocks.h>
+#include <linux/mutex.h>
+#include <linux/xarray.h>
+
+enum { OCHRE_MF_PRE_REMOVE = MF_MEM_PRE_REMOVE };
+
+/* Bytes of a DAX device that are lost. */
+struct ochre_failure {
+	u64 offset;
+	u64 len;
+	int flags;
+};
+
+int ochre_failure_start(void *sb);
+void ochre_failure_stop(void *sb);
+int ochre_failure_tell(struct dax_device *dax_dev, const struct ochre_failure *failure,
+		       int (*tell)(void *, const struct ochre_failure *));
+bool ochre_page_belongs(unsigned long pfn, struct inode *inode, unsigned long *index);
+struct inode *ochre_page_owner(unsigned long pfn, struct super_block *sb, unsigned long *index);
+int ochre_kill_mappers(struct address_space *mapping, unsigned long index, unsigned long pfn, int flags);
+void ochre_page_set_poisoned(unsigned long pfn);
+unsigned long ochre_next_poisoned(unsigned long pfn, unsigned long end);
+bool ochre_failures_seen(void);
+bool ochre_bdev_next_bad(struct block_device *bdev, u64 from, u64 *start, u64 *len);
+
 /* ---- src/bindings/trace.c: src/vfs/trace.rs ---- */
 void ochre_trace_layout_break(struct inode *inode, u64 first, u64 end, int result);
 void ochre_trace_layout_wait(struct inode *inode, u64 first, u64 end, int result);

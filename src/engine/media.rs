@@ -11,8 +11,9 @@
 //! larger is. On an asynchronous device all of this holds only up to the host's memory, and [`Media::sync_device`] is needed.
 
 use super::error::Result;
-use super::poison::Poison;
-use super::types::Run;
+
+pub use super::poison::Poison;
+pub use super::types::{Block, Run};
 
 /// A persistent memory of [`Self::size`] bytes.
 pub trait Media: Send + Sync {

@@ -15,7 +15,7 @@
 //! page's DAX entry, for which the writer's invalidation waits before it ends its claim. So the
 //! wait is outside: [`FaultExtents::begin`] says `EAGAIN`, and [`fault`] waits with nothing held.
 
-use super::{defer, engine, failed, inner, Ochre};
+use super::{defer, engine, failed, inner, poison, Ochre};
 use crate::engine::filesystem::{Mapping, MappingState, WriteKind};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::testing::{self, Failure, Point, Protection};
@@ -53,7 +53,7 @@ fn extent_of(mapping: &Mapping) -> Extent {
     }
 }
 
-/// What is at the start of a range.
+/// What is at the start of a range, lost or not.
 fn look(inode: &INode<Ochre>, request: &Request) -> Result<Mapping> {
     let (first, blocks) = blocks_of(request);
     engine(inode)
@@ -72,7 +72,7 @@ pub(super) fn device(inode: &INode<Ochre>) -> &DaxDevice {
 /// finds in its range. Were the new page entered now, and mapped, it would lose its entry. The
 /// claim is looked at last: a publication that was seen and is no longer claimed is all done.
 fn look_for_fault(inode: &INode<Ochre>, request: &Request) -> Result<Mapping> {
-    let mapping = look(inode, request)?;
+    let mapping = poison::clip(inode, look(inode, request)?)?.map_err(|lost| lost.fault())?;
     if let MappingState::Written(_) = mapping.state {
         let (first, blocks) = blocks_of(request);
         let pages = PageRange {
@@ -92,7 +92,8 @@ pub(super) struct ReadExtents;
 
 impl Operations<Ochre> for ReadExtents {
     fn begin(inode: &INode<Ochre>, request: &Request) -> Result<Extent> {
-        Ok(extent_of(&look(inode, request)?))
+        let good = poison::clip(inode, look(inode, request)?)?;
+        Ok(extent_of(&good.map_err(|lost| lost.io())?))
     }
 
     fn device(inode: &INode<Ochre>) -> &DaxDevice {
@@ -168,10 +169,18 @@ impl Operations<Ochre> for WriteExtents {
         if let Some((error, _)) = in_flight.failure() {
             return Err(error);
         }
-        let mapping = look(inode, request)?;
-        if let MappingState::Written(_) = mapping.state {
-            return Ok(extent_of(&mapping));
-        }
+        let mapping = match poison::clip(inode, look(inode, request)?)? {
+            Ok(good) => {
+                if let MappingState::Written(_) = good.state {
+                    return Ok(extent_of(&good));
+                }
+                good
+            }
+            Err(lost) => Mapping {
+                len: poison::covered(inode, request, &lost)?,
+                ..lost.0
+            },
+        };
         if request.is_nowait() {
             return Err(EAGAIN);
         }
@@ -256,7 +265,7 @@ impl Operations<Ochre> for FaultExtents {
         };
         let mapping = engine(inode)
             .fault_allocate(inner(inode), FileBlock(first), blocks)
-            .map_err(|error| failed(inode.super_block(), error))?;
+            .map_err(|error| poison::fault_error(inode, error))?;
         testing::pause(Point::FaultAllocated);
         if testing::fails(Failure::FaultAfterAllocation) {
             return Err(EIO);

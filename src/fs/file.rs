@@ -18,7 +18,7 @@
 
 use super::dax::{self, ReadExtents, ReportExtents, SeekExtents, WriteExtents, BLOCK};
 use super::inflight::InFlight;
-use super::{defer, engine, errno, fallocate, inner, layout, Ochre};
+use super::{defer, engine, errno, fallocate, inner, layout, poison, Ochre};
 use crate::engine::filesystem::{PublishArgs, Times};
 use crate::engine::media::Media;
 use crate::testing::{self, Failure, Point, Protection};
@@ -93,8 +93,11 @@ impl FileData for Ochre {
             if transfer.write_checks(&lock)? == 0 {
                 return Ok(0);
             }
-            let end = transfer.position().saturating_add(transfer.remaining());
-            if !defer::make_room(&mut lock, end, transfer.is_nowait())? {
+            let (start, nowait) = (transfer.position(), transfer.is_nowait());
+            let end = start.saturating_add(transfer.remaining());
+            if !defer::make_room(&mut lock, end, nowait)?
+                && !poison::clear_way(&mut lock, start, end, nowait)?
+            {
                 break;
             }
         }

@@ -52,7 +52,7 @@ impl fs_context::Operations for Ochre {
         log: &Log<'_>,
     ) -> Result<ARef<INode<Self>>> {
         let device = new.open_dax(log)?;
-        let media = DaxMedia::new(device);
+        let media = DaxMedia::new(device).map_err(errno)?;
         let read_only = new.is_read_only();
         // Features that allow reading only are not worth failing for when nothing else was said.
         let engine = match Filesystem::mount(media, &MountOptions { read_only }) {

@@ -17,6 +17,7 @@
 //!
 //! C header: `include/linux/dax.h`.
 
+use super::memory_failure;
 use crate::bindings::c;
 use core::ptr::{self, NonNull};
 use kernel::error::to_result;
@@ -25,6 +26,8 @@ use kernel::prelude::*;
 const PAGE_SHIFT: u32 = 12;
 const PAGE: u64 = 1 << PAGE_SHIFT;
 const EHWPOISON: isize = c::EHWPOISON as isize;
+/// For who makes an error of it.
+pub(super) const EHWPOISON_NUMBER: c_int = c::EHWPOISON as c_int;
 
 /// Where the memory of a device is mapped in the kernel.
 ///
@@ -78,25 +81,11 @@ unsafe impl Send for DaxDevice {}
 // SAFETY: As above.
 unsafe impl Sync for DaxDevice {}
 
-/// Lets memory failures take the core's own way, which kills the processes that map the page.
-static HOLDER_OPERATIONS: c::dax_holder_operations = c::dax_holder_operations {
-    notify_failure: Some(notify_failure),
-};
-
-unsafe extern "C" fn notify_failure(
-    _device: *mut c::dax_device,
-    _offset: u64,
-    _len: u64,
-    _flags: c_int,
-) -> c_int {
-    unsupported().to_errno()
-}
-
 /// Takes the one line that says why a device cannot be used.
 pub(super) type Log<'a> = &'a dyn Fn(core::fmt::Arguments<'_>);
 
 impl DaxDevice {
-    /// Becomes the holder of the memory behind `bdev`.
+    /// Becomes the holder of the memory behind `bdev`; `operations` are told of its failures.
     ///
     /// # Errors
     ///
@@ -110,6 +99,7 @@ impl DaxDevice {
     pub(super) unsafe fn open(
         bdev: NonNull<c::block_device>,
         holder: NonNull<c_void>,
+        operations: &'static c::dax_holder_operations,
         log: Log<'_>,
     ) -> Result<Self> {
         let mut name = [0u8; 32];
@@ -118,12 +108,7 @@ impl DaxDevice {
         let mut start = 0u64;
         // SAFETY: `bdev` is open, `holder` is ours alone, the operations are static.
         let device = unsafe {
-            c::fs_dax_get_by_bdev(
-                bdev.as_ptr(),
-                &mut start,
-                holder.as_ptr(),
-                &HOLDER_OPERATIONS,
-            )
+            c::fs_dax_get_by_bdev(bdev.as_ptr(), &mut start, holder.as_ptr(), operations)
         };
         let Some(device) = NonNull::new(device) else {
             // SAFETY: `bdev` is open.
@@ -189,6 +174,32 @@ impl DaxDevice {
     pub(crate) fn is_read_only(&self) -> bool {
         // SAFETY: The block device is open by the invariants.
         unsafe { c::ochre_bdev_read_only(self.bdev.as_ptr()) }
+    }
+
+    /// Calls `f` for each range, in bytes from the start of the block device, that the device lists as bad.
+    pub(crate) fn bad_ranges(&self, mut f: impl FnMut(u64, u64)) {
+        let (mut at, mut start, mut len) = (0, 0, 0);
+        // SAFETY: The block device is open by the invariants; the results are addresses of locals.
+        while unsafe { c::ochre_bdev_next_bad(self.bdev.as_ptr(), at, &mut start, &mut len) } {
+            f(start, len);
+            at = start + len;
+        }
+    }
+
+    /// Some memory of this machine failed since it was started: pages of this device may be marked as bad.
+    pub(crate) fn may_have_marks(&self) -> bool {
+        memory_failure::any_seen()
+    }
+
+    /// Calls `f` with the address, in bytes from the start of the block device, of each page of a range that is marked as bad.
+    pub(crate) fn marked_pages(&self, start: u64, end: u64, mut f: impl FnMut(u64)) {
+        let base = self.range.physical >> PAGE_SHIFT;
+        let end = base + (end.min(self.range.len) >> PAGE_SHIFT);
+        let mut at = base + (start >> PAGE_SHIFT);
+        while let Some(found) = memory_failure::next_marked(at, end) {
+            f((found - base) << PAGE_SHIFT);
+            at = found + 1;
+        }
     }
 
     /// The C object.

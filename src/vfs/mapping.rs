@@ -124,6 +124,11 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
         1u64.checked_shl(order as u32).unwrap_or(1)
     }
 
+    /// One of `pages` has an entry.
+    pub(crate) fn has_entries(&self, pages: PageRange) -> bool {
+        self.next_entry(pages.first, pages.end).is_some()
+    }
+
     /// The first page at or after `page` and before `end` that has an entry.
     fn next_entry(&self, page: u64, end: u64) -> Option<u64> {
         let mut index = page as usize;
@@ -280,6 +285,14 @@ pub(crate) struct InvalidateExclusive<'a, T: FileSystem> {
 }
 
 impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
+    /// The page, which is that of `pfn`, is lost: signals who maps it, and unmaps it. `flags`: as `memory_failure` has them.
+    pub(super) fn kill(&self, page: u64, pfn: u64, flags: c_int) -> Result {
+        // SAFETY: The mapping is live; the caller has seen that the page is there, and the lock keeps it.
+        to_result(unsafe {
+            c::ochre_kill_mappers(self.mapping.as_ptr(), page as usize, pfn as usize, flags)
+        })
+    }
+
     /// Unmaps `pages` of a file on `device`, and finds one that somebody still holds.
     pub(crate) fn busy_page(&self, device: &DaxDevice, pages: PageRange) -> Option<BusyPage<'a>> {
         if pages.is_empty() || self.mapping.is_empty() {

@@ -7,8 +7,8 @@
 //!
 //! # How a super block ends
 //!
-//! 1. `kill_sb` ends what works in the background (see [`background`]), and with it
-//!    waits for pages that somebody holds.
+//! 1. `kill_sb` sees to it that nobody tells of memory failures any more ([`memory_failure`]), ends what works in the
+//!    background (see [`background`]), and with it waits for pages that somebody holds.
 //! 2. The kernel evicts all inodes.
 //! 3. [`Operations::put`] gets the data by value, while the block device is still open: it unmounts
 //!    the medium and gives the DAX device back.
@@ -27,7 +27,7 @@ use super::{
     inode::INode,
     inode_cache,
     memalloc::NofsScope,
-    Complete, FileSystem,
+    memory_failure, Complete, FileSystem,
 };
 use crate::bindings::c;
 use core::{marker::PhantomData, ptr, ptr::NonNull};
@@ -235,7 +235,12 @@ impl<'a, T: Complete> New<'a, T> {
         let bdev = NonNull::new(unsafe { (*self.sb.as_ptr()).s_bdev }).ok_or(ENODEV)?;
         // SAFETY: The device stays open until after `put`. No one else holds anything by the
         // address of this super block.
-        unsafe { DaxDevice::open(bdev, self.sb.cast(), &|reason| log.error(reason)) }
+        unsafe {
+            let operations = &memory_failure::Table::<T>::HOLDER;
+            DaxDevice::open(bdev, self.sb.cast(), operations, &|reason| {
+                log.error(reason)
+            })
+        }
     }
 
     /// Gives it its data. From here on it has inodes.
@@ -459,6 +464,9 @@ pub(super) unsafe extern "C" fn kill_sb<T: Complete>(sb: *mut c::super_block) {
     // SAFETY: The last user of the super block is gone, and this task alone works on it. Without a
     // root there are no inodes either, so that the data may go now: see the hazard at the top.
     unsafe {
+        if let Some(sb) = NonNull::new(sb) {
+            memory_failure::stop(sb);
+        }
         if (*sb).s_root.is_null() {
             let _scope = NofsScope::enter();
             put_data::<T>(sb);
@@ -491,7 +499,8 @@ pub(super) unsafe fn fill<T: Complete>(
         let name = (*sb.as_ptr()).s_id.as_ptr();
         SuperBlock::<T>::from_raw(sb.as_ptr())
             .background()
-            .start(name)
+            .start(name)?;
+        memory_failure::start::<T>(sb)
     }
 }
 
