@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #define PAGE 4096
+#define HUGE_PAGE (2UL << 20)
 #define CHUNK 4
 
 static const char *device, *mountpoint;
@@ -206,7 +207,7 @@ static uint64_t space(void)
 /* --- the calls ------------------------------------------------------------------------------------------------------------------- */
 
 static int held = -1;
-static char *map;
+static char *map, *room;
 static sigjmp_buf back;
 
 static int make(const char *name, size_t size)
@@ -223,9 +224,11 @@ static int make(const char *name, size_t size)
 static void hold(size_t size) { held = make("held", size); }
 static void let_go(void)
 {
-	if (map)
+	if (room)
+		munmap(room, 3 * HUGE_PAGE);
+	else if (map)
 		munmap(map, 64 * PAGE);
-	map = NULL;
+	map = room = NULL;
 	if (held >= 0)
 		close(held);
 	held = -1;
@@ -331,6 +334,16 @@ static void mapped(void)
 	MUST(ftruncate(held, 64 * PAGE));
 	map = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, held, 0);
 	if (map == MAP_FAILED)
+		fail("mmap: %s", strerror(errno));
+}
+/* At an address where 2 MiB pages of the file are mapped whole. */
+static void mapped_huge(void)
+{
+	hold(0);
+	MUST(ftruncate(held, HUGE_PAGE));
+	room = mmap(NULL, 3 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	map = (char *)(((uintptr_t)room + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+	if (room == MAP_FAILED || mmap(map, HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, held, 0) == MAP_FAILED)
 		fail("mmap: %s", strerror(errno));
 }
 static int touch(bool write)
@@ -457,6 +470,8 @@ static const struct call calls[] = {
 	{ "mmap", held_file, do_mmap, let_go },
 	{ "write fault", mapped, do_fault, let_go },
 	{ "read fault", mapped, do_fault_read, let_go },
+	{ "write fault, 2 MiB", mapped_huge, do_fault, let_go },
+	{ "read fault, 2 MiB", mapped_huge, do_fault_read, let_go },
 	{ "last close of an unlinked file", unlinked, do_close, nothing },
 	{ "freeze", nothing, do_freeze, nothing },
 	{ "remount", nothing, do_remount, nothing },
