@@ -225,7 +225,7 @@ def next_owner(block, byte=b"v"):
             if physical <= block < physical + length:
                 return logical + block - physical
         return None
-    for i in range(100):
+    for i in range(700):  # more than a slot of 2 MiB has blocks: small files fill one up
         fd = make(f"small{i}", data=byte * PAGE)
         if offset_in(fd) == 0:
             return fd, 0
