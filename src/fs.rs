@@ -29,6 +29,7 @@ mod layout;
 mod namei;
 mod options;
 mod poison;
+mod shift;
 mod super_block;
 
 use crate::{

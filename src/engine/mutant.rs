@@ -53,6 +53,8 @@ pub enum Mutant {
     ParkAll,
     /// Blocks that are pending behind the end of a file are freed before the size is durable.
     FreeBeforeSize,
+    /// The nodes of a tree that was built anew are not fenced before the record with its root.
+    NoNodeFence,
 }
 
 #[cfg(feature = "mutants")]

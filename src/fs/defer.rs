@@ -63,12 +63,12 @@ pub(super) fn policy(sb: &SuperBlock<Ochre>) -> Layout {
 }
 
 /// Something is pending.
-fn is_pending(inode: &INode<Ochre>) -> bool {
+pub(super) fn is_pending(inode: &INode<Ochre>) -> bool {
     inode.data().data.pending.load(Ordering::Acquire)
 }
 
 /// The pages that are, if any is. What lies between the end of the file and them is the user's.
-fn pending(inode: &INode<Ochre>) -> PageRange {
+pub(super) fn pending(inode: &INode<Ochre>) -> PageRange {
     match engine(inode).pending_from(inner(inode)) {
         Some(FileBlock(first)) => PageRange {
             first,
@@ -124,10 +124,10 @@ pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<boo
 }
 
 /// Where parked pages are: so many pages behind their place in the file.
-const PARKED: u64 = FileBlock::PARKED.0;
+pub(super) const PARKED: u64 = FileBlock::PARKED.0;
 
 /// How many times the same page of a file can be parked.
-const PLACES: u64 = 8;
+pub(super) const PLACES: u64 = 8;
 
 /// Gets a held page of `pages`, over which a hole is to be punched, out of the way: moves it, with
 /// its blocks, far behind the end of the file, where it is pending like what a truncate leaves.
@@ -161,13 +161,18 @@ pub(super) fn park(
             Err(EngineError::NoSpace | EngineError::NoMemory) => return Ok(false),
             Err(error) => return Err(failed(inode.super_block(), error)),
         }
-        inode.data().data.pending.store(true, Ordering::Release);
-        inode.super_block().watch(inode);
-        counters(inode).parked();
-        trace::layout_defer(inode, held, true);
+        parked(inode, held);
         return Ok(true);
     }
     Ok(false)
+}
+
+/// Held pages and their blocks have just moved behind the end of the file.
+pub(super) fn parked(inode: &INode<Ochre>, held: PageRange) {
+    inode.data().data.pending.store(true, Ordering::Release);
+    inode.super_block().watch(inode);
+    counters(inode).parked();
+    trace::layout_defer(inode, held, true);
 }
 
 fn complain(inode: &INode<Ochre>, error: Error) {
@@ -281,6 +286,11 @@ fn free(inode: &INode<Ochre>, from: u64, to: u64) -> Result {
 /// looked at before has to be looked at again.
 pub(super) fn make_room(file: &mut Exclusive<'_, Ochre>, end: u64, nowait: bool) -> Result<bool> {
     clear_before(file, end, nowait, true)
+}
+
+/// The same for a call that lets the file's blocks move up to there: no page may stay in their way.
+pub(super) fn make_room_to_move(file: &mut Exclusive<'_, Ochre>, end: u64) -> Result<bool> {
+    clear_before(file, end, false, false)
 }
 
 /// Before blocks are promised to a range that ends at `end`, beyond the end of the file, which is to

@@ -124,6 +124,15 @@ impl FileData for Ochre {
         dax::fault(fault)
     }
 
+    fn check_allocation(
+        file: &Exclusive<'_, Self>,
+        what: Allocation,
+        offset: u64,
+        len: u64,
+    ) -> Result {
+        fallocate::check(file, what, offset, len)
+    }
+
     fn allocate(file: &mut Exclusive<'_, Self>, what: Allocation, offset: u64, len: u64) -> Result {
         fallocate::allocate(file, what, offset, len)
     }

@@ -37,6 +37,32 @@ pub(crate) enum Allocation {
     },
     /// Take its blocks away; it reads as zeros. The size stays.
     PunchHole,
+    /// Let it read as zeros, and give it blocks; the file grows as with `Preallocate`.
+    ZeroRange {
+        /// The size stays.
+        keep_size: bool,
+    },
+    /// Take it out of the file: what follows moves up.
+    CollapseRange,
+    /// Put a hole of its length in front of what is there.
+    InsertRange,
+}
+
+impl Allocation {
+    /// What a `fallocate` mode asks for. `FALLOC_FL_WRITE_ZEROES` is for devices that store zeros
+    /// by themselves. `FALLOC_FL_UNSHARE_RANGE` promises that writes to the range find space: where no
+    /// blocks are shared, that is what a preallocation gives.
+    fn from_mode(mode: u32) -> Option<Self> {
+        let keep_size = mode & c::OCHRE_FALLOC_FL_KEEP_SIZE != 0;
+        match mode & !c::OCHRE_FALLOC_FL_KEEP_SIZE {
+            0 | c::OCHRE_FALLOC_FL_UNSHARE_RANGE => Some(Self::Preallocate { keep_size }),
+            c::OCHRE_FALLOC_FL_ZERO_RANGE => Some(Self::ZeroRange { keep_size }),
+            c::OCHRE_FALLOC_FL_PUNCH_HOLE if keep_size => Some(Self::PunchHole),
+            c::OCHRE_FALLOC_FL_COLLAPSE_RANGE if !keep_size => Some(Self::CollapseRange),
+            c::OCHRE_FALLOC_FL_INSERT_RANGE if !keep_size => Some(Self::InsertRange),
+            _ => None,
+        }
+    }
 }
 
 /// What a filesystem does with the data of its regular files.
@@ -57,6 +83,15 @@ pub(crate) trait FileData: FileSystem {
 
     /// Maps a page, or pages.
     fn fault(fault: Fault<'_, Self>) -> FaultResult;
+
+    /// Whether such a request makes sense for the file as it is: nothing of a file changes for one
+    /// that does not, its times neither.
+    fn check_allocation(
+        file: &Exclusive<'_, Self>,
+        what: Allocation,
+        offset: u64,
+        len: u64,
+    ) -> Result;
 
     /// Changes which parts of a file have blocks.
     fn allocate(file: &mut Exclusive<'_, Self>, what: Allocation, offset: u64, len: u64) -> Result;
@@ -208,22 +243,19 @@ impl<T: FileData> Tables<T> {
         offset: c::loff_t,
         len: c::loff_t,
     ) -> isize {
-        const KEEP_SIZE: u32 = c::OCHRE_FALLOC_FL_KEEP_SIZE;
-        const PUNCH_HOLE: u32 = c::OCHRE_FALLOC_FL_PUNCH_HOLE | KEEP_SIZE;
-        let what = match mode as u32 {
-            0 => Allocation::Preallocate { keep_size: false },
-            KEEP_SIZE => Allocation::Preallocate { keep_size: true },
-            PUNCH_HOLE => Allocation::PunchHole,
-            _ => return -(c::EOPNOTSUPP as isize),
+        let Some(what) = Allocation::from_mode(mode as u32) else {
+            return -(c::EOPNOTSUPP as isize);
         };
+        let (offset, len) = (offset.max(0) as u64, len.max(0) as u64);
         let _scope = NofsScope::enter();
         let result: c_int = from_result(|| {
             // SAFETY: The VFS passes an open file of this filesystem.
             let inode = unsafe { INode::<T>::from_raw((*file).f_inode) };
             let mut lock = Exclusive::lock(inode);
+            T::check_allocation(&lock, what, offset, len)?;
             // SAFETY: As above; `i_rwsem` is held.
             to_result(unsafe { c::file_modified(file) })?;
-            T::allocate(&mut lock, what, offset.max(0) as u64, len.max(0) as u64)?;
+            T::allocate(&mut lock, what, offset, len)?;
             Ok(0)
         });
         result as isize

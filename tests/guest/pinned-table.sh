@@ -1,4 +1,4 @@
-# Eight calls beside one held page, 4 KiB and 2 MiB: none waits for the holder, readers elsewhere do not notice, all blocks come back. Holders: a pipe, O_DIRECT from a stopped device.
+# Nine calls beside one held page, 4 KiB and 2 MiB: none waits for the holder, readers elsewhere do not notice, all blocks come back. Holders: a pipe, O_DIRECT from a stopped device.
 # only: ochre
 # timeout: 240
 . "$(dirname "$0")/lib.sh"
@@ -93,7 +93,8 @@ def table(size, unit, offset, other, holder, text):
     t.start()
     at_once(lambda: os.pwrite(f, b"w" * 100, other), f"{text}: write elsewhere")
     at_once(lambda: fallocate(f, PUNCH_HOLE | KEEP_SIZE, other, unit), f"{text}: punch elsewhere")
-    at_once(lambda: os.ftruncate(f, size - unit), f"{text}: truncate elsewhere")
+    at_once(lambda: fallocate(f, COLLAPSE_RANGE, other, unit), f"{text}: collapse elsewhere")
+    at_once(lambda: os.ftruncate(f, size - 2 * unit), f"{text}: truncate elsewhere")
     at_once(lambda: fallocate(f, PUNCH_HOLE | KEEP_SIZE, start, unit), f"{text}: punch the held page")
     equal(os.pread(f, unit, start).count(0), unit, f"{text}: the hole")
     equal(m.read(offset, PAGE), bytes(PAGE), f"{text}: the hole, mapped")
@@ -160,4 +161,4 @@ print(f"slowest call: {slowest[0] * 1000:.0f} ms ({slowest[1]}), {'with' if slow
 PY
 [ -z "$slow" ] || dmsetup remove slow || true
 rmmod brd 2>/dev/null || true
-proved "write, truncate, punch, rename over and unlink beside and over a held 4 KiB and 2 MiB page${slow:+ (by a pipe, and by O_DIRECT from a stopped device)} never wait; $(grep -a 'slowest call' /out/pinned-table.log | tail -n 1)"
+proved "write, truncate, punch, collapse elsewhere, rename over and unlink beside and over a held 4 KiB and 2 MiB page${slow:+ (by a pipe, and by O_DIRECT from a stopped device)} never wait; $(grep -a 'slowest call' /out/pinned-table.log | tail -n 1)"

@@ -20,7 +20,7 @@ def differ(o, n, got, how):
         print("\n".join(log[-25:]))
         fail(f"{how} {o}+{n} differs at {o + at}: got {got[at:at + 8].hex()}, wanted {bytes(model[o + at:o + at + 8]).hex()}")
 for step in range(4000):
-    op = rnd.choice("write write store store read map truncate punch allocate append remount private".split())
+    op = rnd.choice("write write store store read map truncate punch allocate append remount private collapse insert zero".split())
     if op in ("write", "append"):
         o, n = span(LIMIT)
         if op == "append":
@@ -77,6 +77,31 @@ for step in range(4000):
         fallocate(f, KEEP_SIZE if keep else 0, o, n)
         if not keep:
             model.extend(bytes(max(0, o + n - len(model))))
+    elif op in ("collapse", "insert"):
+        o, n = (x // PAGE * PAGE for x in span(LIMIT))
+        if n == 0 or (op == "insert" and len(model) + n > LIMIT):
+            continue
+        log.append(f"{step} {op} {o}+{n}")
+        mode = COLLAPSE_RANGE if op == "collapse" else INSERT_RANGE
+        if (o + n if op == "collapse" else o) >= len(model):
+            refused("EINVAL", lambda: fallocate(f, mode, o, n), log[-1])
+            continue
+        fallocate(f, mode, o, n)
+        if op == "collapse":
+            del model[o:o + n]
+        else:
+            model[o:o] = bytes(n)
+    elif op == "zero":
+        o, n = span(LIMIT)
+        if n <= 0:
+            continue
+        keep = rnd.random() < 0.5
+        log.append(f"{step} zero {o}+{n} keep={keep}")
+        fallocate(f, ZERO_RANGE | (KEEP_SIZE if keep else 0), o, n)
+        if not keep:
+            model.extend(bytes(max(0, o + n - len(model))))
+        k = max(0, min(n, len(model) - o))
+        model[o:o + k] = bytes(k)
     elif op == "remount" and rnd.random() < 0.03:
         log.append(f"{step} remount")
         os.close(f)

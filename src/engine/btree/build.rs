@@ -12,7 +12,7 @@
 //! # Hazard
 //!
 //! The record is valid by its checksum, without any order against other stores. A root that is durable before its nodes
-//! leads into whatever lay in these blocks before. So the transaction says `publishes_data`.
+//! leads into whatever lay in these blocks before. So the transaction says `publishes_data`. Test: mutant `NoNodeFence`.
 
 use super::{pair, put_count, Tree, ENTRY};
 use crate::engine::checksum::Domain;
@@ -21,6 +21,7 @@ use crate::engine::format::node::{
     BlockHeader, CHECKSUM_OFFSET, HEADER_SIZE, INDEX_CAPACITY, MAX_HEIGHT,
 };
 use crate::engine::media::Media;
+use crate::engine::mutant::Mutant;
 use crate::engine::transaction::Transaction;
 use crate::engine::types::{usize_of, Block, BLOCK_SIZE};
 use crate::platform::Vec;
@@ -144,7 +145,9 @@ impl Builder {
             place.copy_from_slice(&sum.to_le_bytes());
         }
         volume.media().store_through(block.address(), bytes);
-        tx.publishes_data();
+        if !Mutant::NoNodeFence.active() {
+            tx.publishes_data();
+        }
         let key = node.key;
         node.bytes.fill(0);
         node.count = 0;

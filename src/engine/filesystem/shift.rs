@@ -90,6 +90,7 @@ impl<M: Media> Filesystem<M> {
         edit.emit(&mut tx)?;
         let seq = self.commit(tx)?;
         edit.settle(seq);
+        edit.core().clean_to = FileBlock(0);
         if plan.rescue.is_some() {
             edit.core().truncating = true;
             edit.core().resumable &= rescue.is_none();
@@ -119,19 +120,14 @@ impl<M: Media> Filesystem<M> {
 
     /// A place for blocks that are taken out, behind all that are there already.
     fn room_behind(&self, record: &InodeRecord, blocks: u64) -> Result<u64> {
-        let end = self.end_before(record, FileBlock::END)?;
+        let last = FileBlock(FileBlock::END.0 - 1);
+        let (_, extent) = extent::find(self.volume(), record, last, 1)?;
+        let end = extent.map_or(FileBlock(0), |extent| extent.file_end());
         let end = end.max(FileBlock::PARKED);
         if end.plus(blocks) > FileBlock::END {
             return Err(Error::FileTooBig);
         }
         Ok(end.0)
-    }
-
-    /// The end of the last extent that begins before `before`.
-    fn end_before(&self, record: &InodeRecord, before: FileBlock) -> Result<FileBlock> {
-        let last = FileBlock(before.0.saturating_sub(1));
-        let (_, extent) = extent::find(self.volume(), record, last, 1)?;
-        Ok(extent.map_or(FileBlock(0), |extent| extent.file_end()))
     }
 
     /// The place for what is taken out is free, and so is all behind it, unless that is known to be nobody's.
@@ -200,17 +196,21 @@ impl<M: Media> Filesystem<M> {
             return Err(Error::FileTooBig);
         }
         self.allow_growth(inode, new_size)?;
+        if self.pending_before(inode, new_size)? {
+            // Growth can do with reclaimed blocks there, blocks that move cannot.
+            return Err(Error::Again);
+        }
         self.change_core(inode, Purpose::Metadata, |tx, core| {
             let truncating = core.truncating;
+            core.clean_to = FileBlock(0);
             let record = core.draft();
             let limit = limit(truncating, record);
-            if limit == FileBlock::PARKED.0 {
-                let end = self.end_before(record, FileBlock::PARKED)?;
-                if end.plus(blocks) > FileBlock::PARKED {
-                    // What was preallocated there would leave the file.
-                    return Err(Error::FileTooBig);
-                }
-            }
+            // What was preallocated there would come to lie where parked blocks are.
+            let top = FileBlock::PARKED.0;
+            let low = top.saturating_sub(blocks);
+            shift::for_each(self.volume(), record, low, limit.min(top), |_| {
+                Err(Error::FileTooBig)
+            })?;
             let plan = Plan {
                 from: at.0,
                 source: at.0,

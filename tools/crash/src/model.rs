@@ -138,6 +138,19 @@ impl Node {
         self.loose.retain(|&b, _| b < first || b >= end);
     }
 
+    /// Gives each block another number, or none: it goes.
+    pub fn renumber(&mut self, number: impl Fn(u64) -> Option<u64>) {
+        fn moved<T: Clone>(
+            map: &BTreeMap<u64, T>,
+            number: &impl Fn(u64) -> Option<u64>,
+        ) -> BTreeMap<u64, T> {
+            let new = |(&b, value): (&u64, &T)| Some((number(b)?, value.clone()));
+            map.iter().filter_map(new).collect()
+        }
+        self.cells = Arc::new(moved(&self.cells, &number));
+        self.loose = moved(&self.loose, &number);
+    }
+
     /// Lets the written blocks of a byte range keep what they hold now as something that may still be there.
     pub fn loosen(&mut self, offset: u64, end: u64) {
         let range = offset / BLOCK_SIZE..end.div_ceil(BLOCK_SIZE);

@@ -5,7 +5,7 @@
 use ochre::engine::mutant::Mutant;
 
 /// All of them.
-pub const ALL: [Mutant; 22] = [
+pub const ALL: [Mutant; 23] = [
     Mutant::NoCommitFence,
     Mutant::NoDataFence,
     Mutant::ApplyBeforeRecord,
@@ -28,6 +28,7 @@ pub const ALL: [Mutant; 22] = [
     Mutant::ParkOnly,
     Mutant::ParkAll,
     Mutant::FreeBeforeSize,
+    Mutant::NoNodeFence,
 ];
 
 /// By name.

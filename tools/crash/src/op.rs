@@ -72,6 +72,12 @@ pub enum Op {
     WriteAborted(&'static str, u64, u64),
     /// `FALLOC_FL_PUNCH_HOLE` of whole blocks.
     Punch(&'static str, u64, u64),
+    /// `FALLOC_FL_COLLAPSE_RANGE`: first block, blocks.
+    Collapse(&'static str, u64, u64),
+    /// `FALLOC_FL_INSERT_RANGE`: first block, blocks.
+    Insert(&'static str, u64, u64),
+    /// `FALLOC_FL_ZERO_RANGE` of whole blocks that the file has; the size follows.
+    ZeroRange(&'static str, u64, u64),
     /// Zeroing of bytes.
     Zero(&'static str, u64, u64),
     /// `chmod`, `chown`, `utimes` in one.
@@ -199,6 +205,20 @@ pub const CATALOG: &[Op] = &[
     Punch("/many", 100, 900),
     Punch("/A/pre", 2, 5),
     Punch("/A/foo", 2, 3),
+    Collapse("/foo", 0, 1),
+    Collapse("/foo", 2, 3),
+    Collapse("/many", 101, 40),
+    Collapse("/many", 3, 2500),
+    Collapse("/A/pre", 3, 5),
+    Collapse("/A/foo", 2, 3),
+    Insert("/foo", 1, 2),
+    Insert("/bar", 0, 1),
+    Insert("/many", 250, 7),
+    Insert("/A/pre", 4, 3),
+    Insert("/A/foo", 1, 1),
+    ZeroRange("/foo", 0, 9),
+    ZeroRange("/many", 10, 30),
+    ZeroRange("/A/pre", 2, 9),
     Zero("/foo", 100, 300),
     Zero("/foo", 4000, 5000),
     SetAttributes("/foo"),
@@ -260,6 +280,9 @@ impl Op {
             | LetGo(a)
             | GrowOver(a)
             | Punch(a, ..)
+            | Collapse(a, ..)
+            | Insert(a, ..)
+            | ZeroRange(a, ..)
             | Zero(a, ..) => vec![a],
         }
     }

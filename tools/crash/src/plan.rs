@@ -164,6 +164,19 @@ pub const DIRECTED: &[(Kind, &[Op])] = &[
         Kind::Asynchronous,
         &[Op::Write("/foo", 100, 5000), Op::Create("/new"), Op::Sync],
     ),
+    (Kind::Lived, &[Op::Insert("/many", 250, 7)]),
+    (
+        Kind::Lived,
+        &[Op::Insert("/many", 250, 7), Op::Collapse("/many", 101, 40)],
+    ),
+    (
+        Kind::Full,
+        &[
+            Op::Collapse("/many", 101, 40),
+            Op::Append("/bar", 20_000),
+            Op::Insert("/A/foo", 1, 1),
+        ],
+    ),
 ];
 
 /// The plan of a run.

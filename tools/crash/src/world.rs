@@ -12,6 +12,7 @@
 mod data;
 mod names;
 mod pending;
+mod shift;
 
 use crate::arena::Arena;
 use crate::model::{Id, Tree};
@@ -451,6 +452,9 @@ impl World {
             Op::GrowOver(path) => self.grow_over(path),
             Op::WriteAborted(path, offset, len) => self.write_aborted(path, offset, len),
             Op::Punch(path, first, end) => self.punch(path, first, end),
+            Op::Collapse(path, first, blocks) => self.collapse(path, first, blocks),
+            Op::Insert(path, at, blocks) => self.insert(path, at, blocks),
+            Op::ZeroRange(path, first, end) => self.zero_range(path, first, end),
             Op::Zero(path, offset, len) => self.zero(path, offset, len),
             Op::SetAttributes(path) => self.set_attributes(path),
             Op::Touch(path) => self.touch(path),
