@@ -147,7 +147,9 @@ fn mend<M: Media>(media: &M, superblock: &Superblock, block: Block) -> Option<Su
 fn witnesses<M: Media>(media: &M, info: &SuperInfo) -> Result<u32> {
     let keys = Keys::new(info.secret)?;
     let mut count = u32::from(check_header(media, info, &keys).is_ok());
-    for ag in [0, info.geometry.ag_count - 1] {
+    // The first group and the last, which may be the same: it has one vote then.
+    let last = info.geometry.ag_count.checked_sub(1).filter(|&ag| ag > 0);
+    for ag in [Some(0), last].into_iter().flatten() {
         let header = crate::engine::alloc::ag::read_header(media, info, &keys, ag);
         count += u32::from(header.is_ok());
     }
