@@ -220,7 +220,7 @@ impl Operations<Ochre> for WriteExtents {
     fn end(inode: &INode<Ochre>, request: &Request, done: u64) -> Result {
         let in_flight = &inode.data().data.in_flight;
         testing::pause(Point::WriteCopied);
-        let result = super::file::publish(inode, request.pos, done);
+        let result = super::file::publish(inode, request.pos, done, done < request.len);
         // Only now: see the hazard in `inflight`.
         in_flight.release_write();
         testing::pause(Point::WriteReleased);

@@ -19,7 +19,7 @@
 use super::dax::{self, ReadExtents, ReportExtents, SeekExtents, WriteExtents, BLOCK};
 use super::inflight::InFlight;
 use super::{defer, engine, errno, fallocate, inner, layout, poison, Ochre};
-use crate::engine::filesystem::{PublishArgs, Times};
+use crate::engine::filesystem::{PublishArgs, Times, WriteKind};
 use crate::engine::media::Media;
 use crate::testing::{self, Failure, Point, Protection};
 use crate::vfs::dax::{Fault, FaultResult};
@@ -102,6 +102,10 @@ impl FileData for Ochre {
             }
         }
         transfer.modified(&lock)?;
+        if !poison::is_clean(inode) {
+            // A lost block is replaced as a whole, so that its bytes had better be there.
+            transfer.fault_in(transfer.remaining().min(FAULT_IN));
+        }
         let start = transfer.position();
         let old_size = inode.size();
         if start > old_size {
@@ -235,7 +239,7 @@ fn unmap_widened(lock: &Exclusive<'_, Ochre>) {
 ///
 /// Order: zero the edges, publish (fences the data, commits), let the new size be seen, drop
 /// entries of the zero page. The claim ends after this.
-pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64) -> Result {
+pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64, short: bool) -> Result {
     let in_flight = &inode.data().data.in_flight;
     let reservation = in_flight.take_reservation();
     let engine = engine(inode);
@@ -246,6 +250,11 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64) -> Result {
             .map_err(errno);
     }
     let end = pos + done;
+    if short && reservation.kind == WriteKind::Replace && end % BLOCK != 0 && end < inode.size() {
+        // The user's buffer ended too early: what is missing of a lost block may not become zeros.
+        engine.cancel(reservation);
+        return Err(EFAULT);
+    }
     let first = reservation.start.0;
     let blocks = end.div_ceil(BLOCK) - first;
     let place = |offset: u64| (reservation.block.0 * BLOCK) + (offset - first * BLOCK);

@@ -56,6 +56,12 @@ impl memory_failure::Operations for Ochre {
     }
 }
 
+/// Nothing of the medium is lost.
+pub(super) fn is_clean(inode: &INode<Ochre>) -> bool {
+    let poison = engine(inode).media().poison();
+    poison.is_none_or(|poison| poison.is_clean())
+}
+
 /// Lost blocks at the start of a mapping.
 pub(super) struct Lost(pub(super) Mapping);
 
@@ -115,8 +121,7 @@ pub(super) fn clear_way(
     nowait: bool,
 ) -> Result<bool> {
     let inode = file.inode();
-    let poison = engine(inode).media().poison();
-    if poison.is_none_or(|poison| poison.is_clean()) || inode.mapping().is_empty() {
+    if is_clean(inode) || inode.mapping().is_empty() {
         return Ok(false);
     }
     let mut at = pos.div_ceil(BLOCK);

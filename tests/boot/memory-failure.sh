@@ -127,6 +127,13 @@ equal(m.probe(3 * PAGE), False, "still lost")
 check("/f" in owner_line(block), "ochre owner names the file")
 equal(os.pread(other, 8 * PAGE, 0), pattern(8 * PAGE, 5), "another file")
 os.mkdir(path("d"))
+# Nor does a write whose buffer ends in the middle of the block: what it does not bring would be zeros that nobody wrote.
+b = Map(-1, 2 * PAGE, MAP_PRIVATE | MAP_ANONYMOUS)
+b.write(0, b"b" * PAGE)
+libc.munmap(b.address + PAGE, PAGE)
+libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
+refused("EFAULT", lambda: raise_errno(libc.pwrite(f, b.address + PAGE // 2, PAGE, 3 * PAGE)), "a write of half a buffer")
+lost(lambda: os.pread(f, PAGE, 3 * PAGE), "read after it")
 # A write of the whole block cures it.
 equal(os.pwrite(f, pattern(3 * PAGE, 9), 2 * PAGE), 3 * PAGE, "a write over it")
 equal(m.read(2 * PAGE, 3 * PAGE), pattern(3 * PAGE, 9), "the mapping")
