@@ -162,6 +162,8 @@ for policy in ("wait", "defer"):
     os.close(filler)
     base = None
     for unit, name, way in itertools.product((PAGE, HUGE), names, ways):
+        if policy == "defer" and unit == HUGE and name in ("punch its head", "punch its tail"):
+            continue  # does not wait; what the file keeps of the page is another test's matter (layout-defer)
         turn += 1
         if turn % every:
             continue
