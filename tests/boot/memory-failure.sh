@@ -100,6 +100,7 @@ PY
 guest failure <<'SH'
 mkfs.ochre -f /dev/pmem0 >/dev/null
 mount -t ochre -o dax /dev/pmem0 /mnt
+[ -e /sys/kernel/debug/hwpoison/corrupt-pfn ] || modprobe hwpoison-inject
 cat >/tmp/first.py <<'PY'
 from failing import *
 quarantined = set()
@@ -187,11 +188,34 @@ for call in (lambda g: fallocate(g, PUNCH_HOLE | KEEP_SIZE, 2 * PAGE, 3 * PAGE),
         os.unlink(path("g"))
     os.close(g)
 
+# By the kernel's injector, which names a page of memory and no process.
+g = make("injected", 8)
+m = Map(g, 8 * PAGE)
+m.read(3 * PAGE, 1)
+mapper, neighbour = Child(g, 0, 8), Child(g, 4, 4)
+block = physical(g, 3)
+with open("/proc/self/pagemap", "rb") as pagemap:
+    pagemap.seek((m.address + 3 * PAGE) // PAGE * 8)
+    frame = int.from_bytes(pagemap.read(8), "little") & (1 << 55) - 1
+m.close()  # whoever maps it is told at once, this process too
+with open("/sys/kernel/debug/hwpoison/corrupt-pfn", "w") as injector:
+    injector.write(str(frame))
+equal(neighbour.end(), 0, "a process that maps other pages of an injected failure")
+equal(mapper.end(), signal.SIGBUS, "a process that touches the page of an injected failure")
+m = Map(g, 8 * PAGE)
+equal(m.probe(3 * PAGE), False, "the page of an injected failure")
+lost(lambda: os.pread(g, PAGE, 3 * PAGE), "read of an injected failure")
+check("/injected" in owner_line(block), "ochre owner names the file")
+os.unlink(path("injected"))
+m.close()
+os.close(g)
+quarantined.add(block)
+
 # A file that stays lost.
 k = make("keep", 8)
 m = Map(k, 8 * PAGE)
 poison(m, 6)
-equal(len(quarantined), 6, "blocks")
+equal(len(quarantined), 7, "blocks")
 got = fill()
 check(not quarantined & got, f"handed out again: {quarantined & got}")
 with open("/tmp/quarantined", "w") as out:
@@ -279,4 +303,4 @@ SH
 export PMEM=512M SMP=2
 boot one failure || fail "memory failures: exit status $?"
 boot two badblocks || fail "bad blocks: exit status $?"
-proved "MADV_HWPOISON of 4 KiB and 2 MiB pages: SIGBUS for who maps the page only, EIO there, cured by a whole write, quarantined over remounts; bad blocks known at mount"
+proved "MADV_HWPOISON of 4 KiB and 2 MiB pages, hwpoison-inject: SIGBUS for who maps the page only, EIO there, cured by a whole write, quarantined over remounts; bad blocks known at mount"
