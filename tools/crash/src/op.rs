@@ -236,6 +236,7 @@ pub const CATALOG: &[Op] = &[
     TruncateFinish("/A/foo"),
     TruncateFinish("/A/pre"),
     TruncateFinish("/bar"),
+    Park("/foo", 12, 1),
     Park("/foo", 1, 1),
     Park("/foo", 0, 3),
     Park("/bar", 0, 1),
