@@ -156,6 +156,10 @@ def shell(*command):
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+# Empty files that `next_owner` fills.
+SPARES = 150
+
+
 def run(scenario, *gone, options="dax=always", harmed=None):
     """Carries out a scenario (in a process of its own) on a new filesystem, without the protections `gone`. The filesystem is
     checked afterwards, unless something is gone. `harmed`, where something is gone, says what fsck must find (a part of its text)."""
@@ -164,6 +168,9 @@ def run(scenario, *gone, options="dax=always", harmed=None):
         say("ochre-test: provoked from here")
     mount_new(DEV, MNT, options)
     without(*gone)
+
+    for spare in range(SPARES):
+        os.close(make(f"spare{spare}"))
 
     def body():
         os.sched_setaffinity(0, {0})  # new files begin in the group of this CPU, where freed blocks are as well
@@ -225,10 +232,16 @@ def next_owner(block, byte=b"v"):
             if physical <= block < physical + length:
                 return logical + block - physical
         return None
-    for i in range(700):  # more than a slot of 2 MiB has blocks: small files fill one up
-        fd = make(f"small{i}", data=byte * PAGE)
-        if offset_in(fd) == 0:
-            return fd, 0
+    # Single blocks, more than a slot of 2 MiB has: the slot that is broken fills up. They go into files that are there already and have few
+    # enough pieces: a directory or an extent tree that grows might take the block.
+    for spare in range(SPARES):
+        fd = make(f"spare{spare}")
+        for piece in range(6):
+            os.pwrite(fd, byte * PAGE, 2 * piece * PAGE)
+        at = offset_in(fd)
+        if at is not None:
+            return fd, at
+        os.close(fd)
     fd, end, step = make("large"), 0, 256 * MIB
     while step >= PAGE:
         try:
