@@ -55,7 +55,7 @@ fuzz-guest: tools ## damaged filesystems under the real module, IMAGES=400 of th
 fuzz-targets: ## libFuzzer on every structure and the journal, SECONDS_EACH=60 s each
 	@scripts/fuzz-targets $(TARGETS)
 
-bench: tools ## instructions per operation beside their limits; FS="ochre ext4 xfs ramfs" measures the peers too
+bench: tools ## instructions per operation beside their limits; FS="ochre ext4 xfs ramfs" measures the peers too, PROFILE="create" shows where a row's go
 	@MODULE=$$(scripts/build-module) && export MODULE && bench/instructions $(FS)
 
 bench-scale: ## a check of 1 TiB with a million files, mounts of 1 GiB beside 1 TiB: time, memory, accesses, instructions

@@ -108,6 +108,17 @@ pub fn decode(bytes: &[u8], next: u64) -> Kind {
     }
 }
 
+/// Whether the instruction of these bytes calls: directly, or through a register or memory.
+pub fn is_call(bytes: &[u8]) -> bool {
+    let prefix = |b: &&u8| matches!(**b, 0x2e | 0x3e | 0x40..=0x4f | 0x66);
+    let mut rest = bytes.iter().skip_while(prefix);
+    match rest.next() {
+        Some(0xe8) => true,
+        Some(0xff) => rest.next().is_some_and(|modrm| modrm >> 3 & 7 == 2),
+        _ => false,
+    }
+}
+
 fn vector(opcode: u8, modrm: u8) -> Kind {
     match (opcode, modrm >= 0xc0) {
         (0xe7 | 0x2b, false) | (0xf7, true) => Kind::NonTemporal,
@@ -307,6 +318,21 @@ mod tests {
             decode(&[0xc4, 0xc1, 0x7d, 0xe7, 0x00], 0),
             Kind::NonTemporal
         );
+    }
+
+    #[test]
+    fn calls() {
+        // call; cs call (padded); call r8; call [rbx + 0x18]
+        assert!(is_call(&[0xe8, 1, 2, 3, 4]));
+        assert!(is_call(&[0x2e, 0xe8, 1, 2, 3, 4]));
+        assert!(is_call(&[0x41, 0xff, 0xd0]));
+        assert!(is_call(&[0xff, 0x53, 0x18]));
+        // jmp; jmp rax; push [rdi]; ret
+        assert!(!is_call(&[0xe9, 1, 2, 3, 4]));
+        assert!(!is_call(&[0xff, 0xe0]));
+        assert!(!is_call(&[0xff, 0x37]));
+        assert!(!is_call(&[0xc3]));
+        assert!(!is_call(&[]));
     }
 
     #[test]

@@ -17,8 +17,9 @@
 //!
 //! # Arguments
 //!
-//! `out=FILE,base=ADDRESS,size=BYTES[,count=on]`: the physical range, as numbers. With `count` the file gets a line of sums at
-//! each marker instead of a trace.
+//! `out=FILE,base=ADDRESS,size=BYTES[,count=on[,profile=FILE]]`: the physical range, as numbers. With `count` the file gets a line
+//! of sums at each marker instead of a trace; with `profile` a second file tells where the instructions between markers of the
+//! kinds 1 and 2 were run.
 //!
 //! # Markers
 //!
@@ -27,9 +28,11 @@
 
 mod decode;
 mod guest;
+mod profile;
 mod record;
 
-use decode::{Address, Fence, Kind, decode};
+use decode::{Address, Fence, Kind, decode, is_call};
+use profile::{Block, Profile};
 use qemu_plugin_sys::*;
 use record::Recorder;
 use std::collections::HashSet;
@@ -47,6 +50,7 @@ struct Plugin {
     counting: bool,
     /// Instructions by CPU, when counting; a pointer that QEMU owns.
     instructions: usize,
+    profile: Option<Mutex<Profile>>,
     state: Mutex<State>,
 }
 
@@ -75,6 +79,11 @@ impl Plugin {
             score: self.instructions as *mut _,
             offset: 0,
         }
+    }
+
+    fn profile(&self) -> Option<MutexGuard<'_, Profile>> {
+        let profile = self.profile.as_ref()?;
+        Some(profile.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn store(&self, cpu: c_uint, info: qemu_plugin_meminfo_t, address: u64, through: bool) {
@@ -190,6 +199,11 @@ impl Plugin {
         self.state()
             .recorder
             .marker(cpu, kind, registers, instructions);
+        match (kind, self.profile()) {
+            (1, Some(mut profile)) => profile.start(),
+            (2, Some(mut profile)) => profile.end(registers[1]),
+            _ => {}
+        }
     }
 
     /// A place for an address that outlives the callback; equal ones share it.
@@ -204,19 +218,33 @@ impl Plugin {
     }
 
     fn translate(&self, tb: *mut qemu_plugin_tb) {
+        use qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS;
         // SAFETY: `tb` and its instructions live during this callback; what is registered has a static lifetime.
         unsafe {
             let count = qemu_plugin_tb_n_insns(tb);
+            let mut call = None;
             for i in 0..count {
                 let insn = qemu_plugin_tb_get_insn(tb, i);
                 let mut bytes = [0; 16];
                 let len = qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len())
                     .min(bytes.len());
-                let kind = decode(
-                    &bytes[..len],
-                    qemu_plugin_insn_vaddr(insn) + qemu_plugin_insn_size(insn) as u64,
+                let next = qemu_plugin_insn_vaddr(insn) + qemu_plugin_insn_size(insn) as u64;
+                call = is_call(&bytes[..len]).then_some(next);
+                self.instrument(insn, decode(&bytes[..len], next));
+            }
+            if self.profile.is_some() {
+                // Never freed: it is used for as long as QEMU keeps the translation.
+                let block = Box::leak(Box::new(Block {
+                    start: qemu_plugin_tb_vaddr(tb),
+                    instructions: count as u64,
+                    call,
+                }));
+                qemu_plugin_register_vcpu_tb_exec_cb(
+                    tb,
+                    Some(on_block),
+                    QEMU_PLUGIN_CB_NO_REGS,
+                    std::ptr::from_mut(block).cast(),
                 );
-                self.instrument(insn, kind);
             }
             if self.counting {
                 let op = qemu_plugin_op::QEMU_PLUGIN_INLINE_ADD_U64;
@@ -285,6 +313,13 @@ unsafe extern "C" fn on_store(
     }
 }
 
+unsafe extern "C" fn on_block(_cpu: c_uint, block: *mut c_void) {
+    if let Some(mut profile) = PLUGIN.get().and_then(Plugin::profile) {
+        // SAFETY: `translate` gave a block that is never freed.
+        profile.run(unsafe { &*block.cast::<Block>() });
+    }
+}
+
 unsafe extern "C" fn on_write_back(cpu: c_uint, address: *mut c_void) {
     if let Some(plugin) = PLUGIN.get() {
         // SAFETY: `instrument` gave a place that is never freed.
@@ -343,11 +378,18 @@ fn configure(arguments: &[String]) -> Result<Plugin, String> {
     };
     let out = value("out").ok_or("out= is missing")?;
     let counting = value("count") == Some("on");
+    let profile = match value("profile") {
+        Some(path) => Some(Mutex::new(
+            Profile::create(path).map_err(|e| format!("{path}: {e}"))?,
+        )),
+        None => None,
+    };
     let recorder = Recorder::create(out, counting).map_err(|e| format!("{out}: {e}"))?;
     Ok(Plugin {
         base: number("base")?,
         size: number("size")?,
         counting,
+        profile,
         // SAFETY: Has no conditions.
         instructions: unsafe { qemu_plugin_scoreboard_new(8) } as usize,
         state: Mutex::new(State {
