@@ -34,6 +34,8 @@ extern "C" {
     fn mmap(at: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, offset: c_long) -> *mut c_void;
     fn munmap(at: *mut c_void, len: usize) -> c_int;
     fn msync(at: *mut c_void, len: usize, flags: c_int) -> c_int;
+    fn pipe2(ends: *mut c_int, flags: c_int) -> c_int;
+    fn vmsplice(fd: c_int, parts: *const Part, count: usize, flags: c_uint) -> isize;
     fn sched_setaffinity(pid: c_int, len: usize, mask: *const u64) -> c_int;
 }
 
@@ -59,6 +61,15 @@ const RDWR: c_int = 2;
 const CREATE_NEW: c_int = 0o300;
 const TMPFILE: c_int = 0o20_200_000;
 
+/// A 2 MiB page.
+const HUGE: usize = 2 << 20;
+
+#[repr(C)]
+struct Part {
+    at: *mut c_void,
+    len: usize,
+}
+
 struct Slot {
     fd: RawFd,
     map: *mut u8,
@@ -67,6 +78,8 @@ struct Slot {
 
 struct Thread {
     slots: HashMap<String, Slot>,
+    /// Pipes that hold pages.
+    holders: HashMap<String, [c_int; 2]>,
     device: CString,
     top: String,
 }
@@ -118,6 +131,7 @@ impl Thread {
                 marked(number, || unsafe { done(mount(self.device.as_ptr(), at.as_ptr(), c"ochre".as_ptr(), 0, c"dax".as_ptr())) })
             }
             "umount" => {
+                counters();
                 let at = CString::new(self.top.as_str()).unwrap();
                 marked(number, || unsafe { done(umount(at.as_ptr())) })
             }
@@ -207,8 +221,15 @@ impl Thread {
                 // MAP_SHARED, or MAP_SHARED_VALIDATE | MAP_SYNC
                 let (len, flags) = (n(2) as usize, if words[3] == "sync" { 0x80003 } else { 1 });
                 let slot = self.slots.get_mut(words[1]).unwrap();
+                // At a multiple of 2 MiB where such pages are possible: the place is taken first.
+                let (mut place, mut fixed) = (std::ptr::null_mut(), 0);
+                if len >= HUGE {
+                    let taken = unsafe { mmap(std::ptr::null_mut(), len + HUGE, 0, 0x22, -1, 0) };
+                    place = taken.map_addr(|at| at.next_multiple_of(HUGE));
+                    fixed = 0x10;
+                }
                 marked(number, || {
-                    slot.map = unsafe { mmap(std::ptr::null_mut(), len, 3, flags, slot.fd, 0) }.cast();
+                    slot.map = unsafe { mmap(place, len, 3, flags | fixed, slot.fd, 0) }.cast();
                     slot.len = len;
                     done(if slot.map as isize == -1 { -1 } else { 0 })
                 })
@@ -242,6 +263,24 @@ impl Thread {
                 let slot = self.slot(words[1]);
                 marked(number, || unsafe { done(msync(slot.map.add(at).cast(), len, 4)) })
             }
+            "hold" => {
+                let (at, len) = (n(3) as usize, n(4) as usize);
+                let slot = self.slot(words[2]);
+                assert!(at + len <= slot.len);
+                let mut ends = [-1; 2];
+                assert_eq!(unsafe { pipe2(ends.as_mut_ptr(), 0) }, 0, "line {number}: no pipe");
+                let part = Part { at: unsafe { slot.map.add(at) }.cast(), len };
+                let result = marked(number, || match unsafe { vmsplice(ends[1], &part, 1, 2) } {
+                    all if all == len as isize => 0,
+                    less => done(less.min(-1) as c_int),
+                });
+                self.holders.insert(words[1].into(), ends);
+                result
+            }
+            "letgo" => {
+                let ends = self.holders.remove(words[1]).unwrap();
+                marked(number, || unsafe { done(close(ends[0]).min(close(ends[1]))) })
+            }
             "probe" => {
                 let slot = self.slot(words[1]);
                 assert!(slot.len >= 4096);
@@ -257,6 +296,16 @@ impl Thread {
             }
             other => panic!("line {number}: no such call: {other}"),
         }
+    }
+}
+
+/// What was put off for held pages, for scripts/crash-vm: it must have been some.
+fn counters() {
+    let Ok(all) = std::fs::read_dir("/sys/kernel/debug") else { return };
+    let ours = all.flatten().filter(|d| d.file_name().to_string_lossy().starts_with("ochre-"));
+    for counters in ours.filter_map(|d| std::fs::read_to_string(d.path().join("layout")).ok()) {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open("/out/layout").expect("/out/layout");
+        std::io::Write::write_all(&mut file, counters.as_bytes()).expect("/out/layout");
     }
 }
 
@@ -346,6 +395,7 @@ fn main() {
                     unsafe { sched_setaffinity(0, 8, &mask) };
                     let mut thread = Thread {
                         slots: HashMap::new(),
+                        holders: HashMap::new(),
                         device: CString::new(device.as_str()).unwrap(),
                         top: top.clone(),
                     };

@@ -218,6 +218,11 @@ impl Flight {
         self.lines.values().map(Vec::len).sum()
     }
 
+    /// Lines with words in flight.
+    pub fn lines(&self) -> u64 {
+        self.lines.len() as u64
+    }
+
     /// Whether nothing is in flight.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()

@@ -46,6 +46,10 @@ pub enum Call {
     /// Slot, offset, length.
     Msync(String, u64, u64),
     Unmap(String),
+    /// Key, slot, offset, length: the pages of a mapping go into a pipe, which holds them.
+    Hold(String, String, u64, u64),
+    /// Key: the pipe is closed.
+    LetGo(String),
     /// Slot: one of each kind of instruction that the plugin has to know, on the first block of a mapping.
     Probe(String),
 }
@@ -54,6 +58,14 @@ pub enum Call {
 pub const KEEP_SIZE: u32 = 1;
 /// `fallocate`: punch a hole and keep the size.
 pub const PUNCH: u32 = 3;
+/// `fallocate`: take blocks out, and close the gap.
+pub const COLLAPSE: u32 = 8;
+/// `fallocate`: let a range read as zeros.
+pub const ZERO: u32 = 0x10;
+/// `fallocate`: let a range read as zeros, keep the size.
+pub const ZERO_KEEP: u32 = ZERO | KEEP_SIZE;
+/// `fallocate`: open a hole in the midst.
+pub const INSERT: u32 = 0x20;
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +97,8 @@ impl fmt::Display for Call {
             Self::Flush(s, at, len) => write!(f, "flush {s} {at} {len}"),
             Self::Msync(s, at, len) => write!(f, "msync {s} {at} {len}"),
             Self::Unmap(s) => write!(f, "unmap {s}"),
+            Self::Hold(k, s, at, len) => write!(f, "hold {k} {s} {at} {len}"),
+            Self::LetGo(k) => write!(f, "letgo {k}"),
             Self::Probe(s) => write!(f, "probe {s}"),
         }
     }
@@ -127,6 +141,8 @@ impl FromStr for Call {
             "flush" => Self::Flush(text(1)?, number(2)?, number(3)?),
             "msync" => Self::Msync(text(1)?, number(2)?, number(3)?),
             "unmap" => Self::Unmap(text(1)?),
+            "hold" => Self::Hold(text(1)?, text(2)?, number(3)?, number(4)?),
+            "letgo" => Self::LetGo(text(1)?),
             "probe" => Self::Probe(text(1)?),
             other => return Err(format!("no such call: {other}")),
         })
@@ -187,6 +203,8 @@ mod tests {
             Call::Map("1".into(), 4096, true),
             Call::Store("1".into(), 8, u64::MAX),
             Call::Unmap("1".into()),
+            Call::Hold("k".into(), "1".into(), 4096, 8192),
+            Call::LetGo("k".into()),
         ];
         for call in calls {
             assert_eq!(call.to_string().parse(), Ok(call));

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Bytes of a block of the filesystem.
 pub const BLOCK: u64 = 4096;
+/// A 2 MiB page.
+pub const HUGE: u64 = 2 << 20;
 
 /// A call in flight: bytes of a range are as before it or as after it.
 #[derive(Clone, Debug)]
@@ -32,6 +34,11 @@ pub struct File {
     loose: Arc<BTreeMap<u64, BTreeSet<u64>>>,
     /// Blocks that have been written to. Others are holes or preallocated.
     written: Arc<BTreeSet<u64>>,
+    /// Blocks whose pages somebody holds, or may have held, by key: what would take them away zeroes them in place instead.
+    held: Arc<BTreeMap<String, Range<u64>>>,
+    /// It may have 2 MiB pages, so which of its blocks are holes cannot be told: a store brings as many as 512, and what cannot
+    /// be taken from a held page is zeroed in place.
+    vague: bool,
     mixed: Option<Arc<Mixed>>,
 }
 
@@ -118,8 +125,79 @@ impl File {
         Arc::make_mut(&mut self.written).retain(|b| !whole.contains(b));
     }
 
+    /// Makes a range read as zeros, and the file longer unless `keep`. Whole blocks that nobody holds become unwritten.
+    pub fn zero(&mut self, offset: u64, len: u64, keep: bool) {
+        let end = offset + len;
+        if !keep && end > self.size() {
+            self.truncate(end);
+        }
+        let inside = end.min(self.size());
+        if offset < inside {
+            let bytes = Arc::make_mut(&mut self.bytes);
+            bytes[offset as usize..inside as usize].fill(0);
+            self.settle(offset, inside, &|_| 0);
+        }
+        let whole = self.unheld(offset, len);
+        Arc::make_mut(&mut self.written).retain(|b| !whole.contains(b));
+    }
+
+    /// Takes whole blocks out; what follows moves up.
+    pub fn collapse(&mut self, offset: u64, len: u64) {
+        let end = offset + len;
+        Arc::make_mut(&mut self.bytes).drain(offset as usize..end as usize);
+        let place = |unit: u64, at: u64| match at * unit {
+            byte if byte < offset => Some(at),
+            byte if byte < end => None,
+            _ => Some(at - len / unit),
+        };
+        self.move_blocks(place);
+    }
+
+    /// Opens a hole of whole blocks; what follows moves on.
+    pub fn insert(&mut self, offset: u64, len: u64) {
+        let at = offset as usize;
+        let hole = std::iter::repeat_n(0, len as usize);
+        drop(Arc::make_mut(&mut self.bytes).splice(at..at, hole));
+        let place = |unit: u64, at: u64| match at * unit < offset {
+            true => Some(at),
+            false => Some(at + len / unit),
+        };
+        self.move_blocks(place);
+    }
+
+    /// Gives what has a place in the file another one: `place` is told the bytes of a unit, and the unit's number.
+    fn move_blocks(&mut self, place: impl Fn(u64, u64) -> Option<u64>) {
+        let written = self.written.iter().filter_map(|b| place(BLOCK, *b));
+        self.written = Arc::new(written.collect());
+        let loose = self.loose.iter();
+        let loose = loose.filter_map(|(w, values)| Some((place(8, *w)?, values.clone())));
+        self.loose = Arc::new(loose.collect());
+    }
+
+    /// Somebody holds the pages of a range.
+    pub fn hold(&mut self, key: &str, offset: u64, len: u64) {
+        let huge = self.size() >= HUGE;
+        self.vague |= huge;
+        let grain = if huge { HUGE } else { BLOCK };
+        let blocks = offset / grain * grain / BLOCK..(offset + len).next_multiple_of(grain) / BLOCK;
+        Arc::make_mut(&mut self.held).insert(key.into(), blocks);
+    }
+
+    /// Nobody holds them any more.
+    pub fn let_go(&mut self, key: &str) {
+        Arc::make_mut(&mut self.held).remove(key);
+    }
+
+    /// The whole blocks of a range that nobody holds.
+    fn unheld(&self, offset: u64, len: u64) -> BTreeSet<u64> {
+        let whole = offset.div_ceil(BLOCK)..(offset + len) / BLOCK;
+        let held = |block: &u64| self.held.values().any(|blocks| blocks.contains(block));
+        whole.filter(|block| !held(block)).collect()
+    }
+
     /// A store of a word through a mapping: not durable yet.
     pub fn store(&mut self, offset: u64, value: u64) {
+        self.vague |= self.size() >= HUGE;
         let old = self.word(offset / 8);
         Arc::make_mut(&mut self.loose)
             .entry(offset / 8)
@@ -187,9 +265,32 @@ impl File {
         state
     }
 
+    /// The states in which a zeroing that has not returned may leave the file; the size moves last.
+    pub fn zeroing(&self, offset: u64, len: u64, keep: bool) -> Vec<Self> {
+        let mut after = self.clone();
+        after.zero(offset, len, keep);
+        let mut before = self.clone();
+        let end = (offset + len).min(self.size());
+        if offset < end {
+            before.mix(&after, offset..end, self.unheld(offset, len));
+        }
+        let mut states = vec![before];
+        if after.size() > self.size() {
+            // Where blocks behind the end are pending, the size has to move first, so that new ones can be told from them.
+            if !self.held.is_empty() && offset < end {
+                let mut longer = self.clone();
+                longer.truncate(after.size());
+                longer.mix(&after, offset..end, self.unheld(offset, len));
+                states.push(longer);
+            }
+            states.push(after);
+        }
+        states
+    }
+
     fn mix(&mut self, after: &Self, range: Range<u64>, mut whole: BTreeSet<u64>) {
         // Preallocated blocks may lie past the end of the file.
-        whole.retain(|block| block * BLOCK < range.end);
+        whole.retain(|block| block * BLOCK < range.end && !self.vague);
         self.mixed = Some(Arc::new(Mixed {
             after: after.bytes.to_vec(),
             range: range.start as usize..range.end as usize,
@@ -334,6 +435,48 @@ mod tests {
         assert_eq!(state.allows(&found), Ok(()));
         found[4096] = pattern(1, 4096);
         assert!(state.allows(&found).unwrap_err().contains("in part"));
+    }
+
+    #[test]
+    fn what_moves_takes_its_open_stores_along() {
+        let mut f = file(20_000);
+        f.store(8192 + 16, 77);
+        f.collapse(4096, 4096);
+        assert_eq!(f.size(), 20_000 - 4096);
+        assert_eq!(f.word(514), 77);
+        let mut found = bytes(20_000, 1);
+        found.drain(4096..8192);
+        assert_eq!(f.allows(&found), Ok(()));
+        f.insert(0, 8192);
+        let mut longer = vec![0; 8192];
+        longer.extend(found);
+        assert_eq!(f.allows(&longer), Ok(()));
+        f.flush(0..u64::MAX);
+        assert!(f.allows(&longer).is_err());
+        assert!(!f.written.contains(&1) && f.written.contains(&2));
+    }
+
+    #[test]
+    fn a_zeroing_goes_block_by_block_and_sets_the_size_last() {
+        let mut f = file(10_000);
+        let fits = |f: &File, found: &[u8]| {
+            let states = f.zeroing(4000, 10_000, false);
+            states.iter().any(|s| s.allows(found).is_ok())
+        };
+        let mut found = bytes(10_000, 1);
+        found[4000..8192].fill(0);
+        assert!(fits(&f, &found));
+        found[5000] = pattern(1, 5000);
+        assert!(!fits(&f, &found));
+        // A held block is zeroed in place.
+        f.hold("k", 4096, 100);
+        assert!(fits(&f, &found));
+        found[5000] = 0;
+        found.resize(14_000, 0);
+        f.let_go("k");
+        assert!(!fits(&f, &found));
+        found[8192..].fill(0);
+        assert!(fits(&f, &found));
     }
 
     #[test]

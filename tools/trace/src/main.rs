@@ -50,7 +50,7 @@ enum Command {
         /// Seed
         #[arg(long)]
         seed: u64,
-        /// About so many calls in each of the eight sections
+        /// About so many calls in each of the ten sections (with 2 MiB pages: a third)
         #[arg(long, default_value_t = 100)]
         size: u64,
     },

@@ -2,7 +2,7 @@
 
 //! What the filesystem should hold: a tree that the calls of a list are applied to as they return.
 
-use crate::call::{pattern, Call, KEEP_SIZE, PUNCH};
+use crate::call::{pattern, Call, COLLAPSE, INSERT, KEEP_SIZE, PUNCH, ZERO, ZERO_KEEP};
 use crate::file::{File, BLOCK};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub struct Node {
 pub struct Model {
     nodes: BTreeMap<Id, Arc<Node>>,
     slots: BTreeMap<String, Id>,
+    /// Whose pages each pipe holds.
+    holders: BTreeMap<String, Id>,
     next: Id,
 }
 
@@ -55,6 +57,7 @@ impl Default for Model {
         Self {
             nodes: BTreeMap::from([(0, Arc::new(root))]),
             slots: BTreeMap::new(),
+            holders: BTreeMap::new(),
             next: 1,
         }
     }
@@ -237,6 +240,11 @@ impl Model {
             }
             Call::Fallocate(p, PUNCH, at, len) => self.change_file(p)?.punch(*at, *len),
             Call::Fallocate(_, KEEP_SIZE, ..) => {}
+            Call::Fallocate(p, COLLAPSE, at, len) => self.change_file(p)?.collapse(*at, *len),
+            Call::Fallocate(p, INSERT, at, len) => self.change_file(p)?.insert(*at, *len),
+            Call::Fallocate(p, mode @ (ZERO | ZERO_KEEP), at, len) => {
+                self.change_file(p)?.zero(*at, *len, *mode == ZERO_KEEP)
+            }
             Call::Fallocate(p, _, at, len) => {
                 let file = self.change_file(p)?;
                 file.truncate(file.size().max(at + len));
@@ -267,6 +275,19 @@ impl Model {
             Call::Flush(slot, at, len) => {
                 self.change_file(&format!("@{slot}"))?
                     .flush(at / 64 * 64..(at + len).next_multiple_of(64));
+            }
+            Call::Hold(key, slot, at, len) => {
+                let slot = format!("@{slot}");
+                self.holders.insert(key.clone(), self.find(&slot)?);
+                self.change_file(&slot)?.hold(key, *at, *len);
+            }
+            Call::LetGo(key) => {
+                let id = self.holders.remove(key).ok_or(format!("no holder {key}"))?;
+                if self.nodes.contains_key(&id) {
+                    if let Kind::File(file) = &mut self.change(id).kind {
+                        file.let_go(key);
+                    }
+                }
             }
             Call::Probe(slot) => {
                 let file = self.change_file(&format!("@{slot}"))?;
@@ -304,6 +325,13 @@ impl Model {
                     return vec![self.clone()];
                 };
                 with(p, file.punching(*at, *len)).into_iter().collect()
+            }
+            Call::Fallocate(p, mode @ (ZERO | ZERO_KEEP), at, len) => {
+                let Ok(file) = self.file(p) else {
+                    return vec![self.clone()];
+                };
+                let states = file.zeroing(*at, *len, *mode == ZERO_KEEP);
+                states.into_iter().filter_map(|f| with(p, f).ok()).collect()
             }
             Call::Probe(slot) => {
                 let mut state = self.clone();

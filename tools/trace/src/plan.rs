@@ -5,9 +5,12 @@
 //! Every call of a list succeeds, and calls of threads that run at once are about different names, so that the state after them
 //! does not depend on who was first.
 
-use crate::call::{Call, KEEP_SIZE, PUNCH};
+use crate::call::{Call, COLLAPSE, INSERT, KEEP_SIZE, PUNCH, ZERO, ZERO_KEEP};
+use crate::file::BLOCK;
 use crate::model::{Kind, Model};
 use ochre_sim::seed::Random;
+
+mod held;
 
 struct Maker {
     lines: Vec<String>,
@@ -17,7 +20,7 @@ struct Maker {
     serial: u64,
 }
 
-/// A list of calls; `size` is about the number of calls of each of the eight sections.
+/// A list of calls; `size` is about the number of calls of each of the ten sections, but for that with 2 MiB pages.
 pub fn make(seed: u64, size: u64) -> String {
     let mut m = Maker {
         lines: vec![format!("# seed {seed}, size {size}")],
@@ -37,7 +40,7 @@ pub fn make(seed: u64, size: u64) -> String {
 
 type Section = (&'static str, fn(&mut Maker, u64));
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 10] = [
     ("names and attributes", |m, size| {
         m.call(Call::Mkdir("names".into()));
         (0..size).for_each(|_| m.metadata("names"));
@@ -52,8 +55,13 @@ const SECTIONS: [Section; 8] = [
         "stores through MAP_SYNC, flushed by the process",
         |m, size| m.map_sync("sync", size),
     ),
-    ("truncate, preallocate and punch", |m, size| {
-        m.holes("holes", size)
+    (
+        "truncate, preallocate, punch, collapse, insert, zero",
+        |m, size| m.holes("holes", size),
+    ),
+    ("held pages", |m, size| held::small(m, "held", size)),
+    ("held 2 MiB pages", |m, size| {
+        held::huge(m, "huge", size.div_ceil(3))
     }),
     ("files without a name", |m, size| m.orphans("orphans", size)),
     ("a remount", |m, _| {
@@ -307,11 +315,26 @@ impl Maker {
         self.call(Call::Create(file.clone()));
         for _ in 0..size {
             let (at, len) = (self.below(100_000), 1 + self.random.below(50_000));
-            match self.below(8) {
+            match self.below(14) {
                 0 | 1 => self.call(Call::Truncate(file.clone(), at)),
                 2 => self.call(Call::Fallocate(file.clone(), 0, at, len)),
                 3 => self.call(Call::Fallocate(file.clone(), KEEP_SIZE, at, len)),
                 4 | 5 => self.call(Call::Fallocate(file.clone(), PUNCH, at, len)),
+                6 | 7 => {
+                    let (at, len) = (at / BLOCK * BLOCK, len.next_multiple_of(BLOCK));
+                    if at + len < self.size(&file) {
+                        self.call(Call::Fallocate(file.clone(), COLLAPSE, at, len));
+                    }
+                }
+                8 | 9 => {
+                    let (at, len) = (at / BLOCK * BLOCK, len.next_multiple_of(BLOCK));
+                    let size = self.size(&file);
+                    if at < size && size + len <= 300_000 {
+                        self.call(Call::Fallocate(file.clone(), INSERT, at, len));
+                    }
+                }
+                10 => self.call(Call::Fallocate(file.clone(), ZERO, at, len)),
+                11 => self.call(Call::Fallocate(file.clone(), ZERO_KEEP, at, len)),
                 _ => {
                     let len = self.some_length();
                     self.write(&file, at, len);

@@ -135,7 +135,9 @@ impl<'a> Walk<'a> {
     }
 
     fn is_moment(&mut self, event: &Event, options: &Options) -> bool {
-        let chance = options.between > 0 && self.random.below(options.between) == 0;
+        // The more is in flight, the more an image costs: while 2 MiB are zeroed the moments become rare.
+        let between = options.between * (1 + self.flight.lines() / 64);
+        let chance = between > 0 && self.random.below(between) == 0;
         if let Some(only) = options.event {
             return only == self.at;
         }
