@@ -24,12 +24,23 @@ struct Sequence {
     /// Blocks of the device.
     blocks: u64,
     extents: u64,
+    /// Something behind the end of the file waits to be freed.
+    pending: bool,
+}
+
+impl Sequence {
+    fn of(record: &InodeRecord) -> Self {
+        Self {
+            pending: record.orphan.get() != 0,
+            ..Self::default()
+        }
+    }
 }
 
 impl<M: Media> Check<'_, M> {
     /// Checks the extents in a record; returns their blocks.
     pub(super) fn inline_extents(&mut self, ino: Ino, record: &InodeRecord) -> u64 {
-        let mut sequence = Sequence::default();
+        let mut sequence = Sequence::of(record);
         for disk in record
             .inline
             .chunks_exact(16)
@@ -45,7 +56,7 @@ impl<M: Media> Check<'_, M> {
 
     /// Checks a tree of extents; returns its blocks and those of the extents.
     pub(super) fn extent_tree(&mut self, ino: Ino, record: &InodeRecord) -> Result<u64> {
-        let mut sequence = Sequence::default();
+        let mut sequence = Sequence::of(record);
         let owner = Owner::of(ino, record);
         let kind = Kind {
             index: EXTENT_INDEX_MAGIC,
@@ -89,6 +100,9 @@ impl<M: Media> Check<'_, M> {
         if extent.len == 0 || end.is_none_or(|end| end > FileBlock::END.0) {
             self.report(Issue::ExtentLength { ino, file_block });
             return;
+        }
+        if extent.file_end() > FileBlock::PARKED && !sequence.pending {
+            self.report(Issue::ExtentParked { ino, file_block });
         }
         if sequence.extents > 1 && file_block <= sequence.start {
             self.report(Issue::ExtentOrder { ino, file_block });

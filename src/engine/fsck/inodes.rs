@@ -6,8 +6,9 @@ use zerocopy::FromBytes;
 
 use crate::engine::error::Result;
 use crate::engine::format::inode::{
-    InodeRecord, INLINE_EXTENTS, INLINE_SIZE, MAGIC, RECORD_SIZE, ROOT_DIRECTORY, ROOT_EXTENT_TREE,
-    ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK, ROOT_NONE, ROOT_SYMLINK_BLOCKS,
+    InodeRecord, INLINE_EXTENTS, INLINE_SIZE, MAGIC, PENDING_ALL, PENDING_PARKED, RECORD_SIZE,
+    ROOT_DIRECTORY, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK, ROOT_NONE,
+    ROOT_SYMLINK_BLOCKS,
 };
 use crate::engine::format::node::MAX_HEIGHT;
 use crate::engine::media::Media;
@@ -127,6 +128,13 @@ impl<M: Media> Check<'_, M> {
             self.report(Issue::InodeField {
                 ino,
                 field: "place in the orphan table",
+            });
+        }
+        let pends = record.orphan.get() != 0 && record.pending <= PENDING_PARKED;
+        if record.pending != PENDING_ALL && !pends {
+            self.report(Issue::InodeField {
+                ino,
+                field: "kind of pending truncation",
             });
         }
         if record.root != ROOT_INLINE_EXTENTS && usize::from(record.count) > INLINE_EXTENTS {

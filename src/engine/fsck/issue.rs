@@ -193,6 +193,8 @@ pub enum Issue {
         file_block: FileBlock,
         block: Block,
     },
+    /// Blocks lie where none of a file can, but only such as wait to be freed; and nothing says that these do.
+    ExtentParked { ino: Ino, file_block: FileBlock },
     /// A name in a directory is damaged. `slot` is its place in the leaf.
     Entry {
         dir: Ino,
@@ -262,6 +264,7 @@ impl Issue {
             Self::ExtentOrder { .. } => "ExtentOrder",
             Self::ExtentOverlap { .. } => "ExtentOverlap",
             Self::ExtentBounds { .. } => "ExtentBounds",
+            Self::ExtentParked { .. } => "ExtentParked",
             Self::Entry { .. } => "Entry",
             Self::DirectoryHeap { .. } => "DirectoryHeap",
             Self::DirectoryParent { .. } => "DirectoryParent",
@@ -411,6 +414,11 @@ impl fmt::Display for Issue {
             } => write!(
                 f,
                 "inode {ino}: extent at file block {}: blocks from {block} can hold no data",
+                file_block.0
+            ),
+            Self::ExtentParked { ino, file_block } => write!(
+                f,
+                "inode {ino}: extent at file block {}: behind the end of any file, and no truncation is pending",
                 file_block.0
             ),
             Self::Entry {

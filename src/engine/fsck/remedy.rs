@@ -50,6 +50,7 @@ impl Issue {
             Self::Pointer { .. } => "cut off; what was below it is searched for",
             Self::TreeHeight { .. } => "follows the root node; if there is none, leaves are searched for",
             Self::ExtentLength { .. } | Self::ExtentBounds { .. } => "cut off",
+            Self::ExtentParked { .. } => "cut off: nobody could read it",
             Self::ExtentOrder { .. } | Self::ExtentOverlap { .. } => "the extents are written anew in order; of two the former stays",
             Self::Entry { fault, .. } => match fault {
                 EntryFault::Place | EntryFault::Name | EntryFault::Target | EntryFault::DuplicateName => "the entry is removed",

@@ -76,6 +76,7 @@ fn all() -> Vec<(String, Issue)> {
         Pointer { ino, block },
         TreeHeight { ino, height: 9 },
         ExtentLength { ino, file_block },
+        ExtentParked { ino, file_block },
         ExtentOrder { ino, file_block },
         ExtentOverlap { ino, file_block },
         ExtentBounds {

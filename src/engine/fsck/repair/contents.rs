@@ -129,7 +129,7 @@ impl<M: Media> Repair<'_, M> {
         let (mut end, mut blocks) = (FileBlock(0), u64_of(mapping.nodes.len()));
         for piece in mapping.pieces.iter() {
             let extent = &piece.extent;
-            if !self.possible(extent)
+            if !self.possible(&record, extent)
                 || extent.file_block < end
                 || self.claimed.any(extent.block, extent.len)
             {
@@ -166,10 +166,16 @@ impl<M: Media> Repair<'_, M> {
         }
     }
 
-    fn possible(&self, extent: &Extent) -> bool {
+    /// Whether a file can have this extent. Where no file reaches lie blocks that wait to be freed, if the record says that
+    /// there are such.
+    fn possible(&self, record: &InodeRecord, extent: &Extent) -> bool {
+        let limit = match record.orphan.get() {
+            0 => FileBlock::PARKED,
+            _ => FileBlock::END,
+        };
         let end = extent.file_block.0.checked_add(extent.len);
         extent.len != 0
-            && end.is_some_and(|end| end <= FileBlock::END.0)
+            && end.is_some_and(|end| end <= limit.0)
             && self.is_data(extent.block, extent.len)
     }
 
@@ -248,7 +254,7 @@ impl<M: Media> Repair<'_, M> {
                 leaf_pieces(leaf, Trust::Found, pieces).map(|_| ())
             })?;
         }
-        let pieces = self.arrange(ino, &mut mapping.pieces)?;
+        let pieces = self.arrange(&record, &mut mapping.pieces)?;
         let mut kept = Vec::new();
         for piece in pieces.iter() {
             self.settle(ino, piece, &mut kept)?;
@@ -261,7 +267,8 @@ impl<M: Media> Repair<'_, M> {
     }
 
     /// Sorts pieces by file block, without overlaps: of two the better, else the former, stays.
-    fn arrange(&mut self, ino: Ino, pieces: &mut [Piece]) -> Result<Vec<Piece>> {
+    fn arrange(&mut self, record: &InodeRecord, pieces: &mut [Piece]) -> Result<Vec<Piece>> {
+        let ino = Ino(record.ino.get());
         // Stable by construction: equals are ordered by where they lie.
         pieces.sort_unstable_by_key(|piece| {
             (piece.trust, piece.extent.file_block, piece.extent.block)
@@ -273,7 +280,7 @@ impl<M: Media> Repair<'_, M> {
             let mut end = FileBlock(0);
             for piece in pieces.iter().filter(|piece| piece.trust == trust) {
                 let (file_block, len) = (piece.extent.file_block, piece.extent.len);
-                if !self.possible(&piece.extent) {
+                if !self.possible(record, &piece.extent) {
                     self.act(Action::ExtentCut {
                         ino,
                         file_block,

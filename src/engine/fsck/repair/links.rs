@@ -12,6 +12,7 @@
 
 use super::{Action, Class, Repair};
 use crate::engine::error::Result;
+use crate::engine::format::inode::PENDING_ALL;
 use crate::engine::fsck::table::{Entry, CLAIMS_ORPHAN, CONNECTED, KNOWN, LOST, ORPHAN, USED};
 use crate::engine::media::Media;
 use crate::engine::types::{u32_of, u64_of, usize_of, FileKind, Ino, BLOCK_SIZE};
@@ -110,7 +111,7 @@ impl<M: Media> Repair<'_, M> {
                     noted != number + 1 && own != 0 && slots.get(own - 1).copied() == Some(ino);
                 // With a name, a place in the table is believed only if the record says so, and
                 // then means a truncation that is not finished.
-                let truncating = entry.stored != 0 && noted != 0 && can_truncate(&entry);
+                let truncating = noted != 0 && can_truncate(&entry);
                 if !entry.is(ORPHAN) && !elsewhere && (!named(&entry) || truncating) {
                     stays = Some((index, record));
                 }
@@ -146,8 +147,7 @@ impl<M: Media> Repair<'_, M> {
             // There was no room for a name; it was said.
             return Ok(());
         }
-        let truncating =
-            named && entry.is(CLAIMS_ORPHAN) && entry.stored != 0 && can_truncate(&entry);
+        let truncating = named && entry.is(CLAIMS_ORPHAN) && can_truncate(&entry);
         let wanted = !named || truncating;
         if wanted && !entry.is(ORPHAN) {
             let own = usize_of(u64::from(record.orphan.get()));
@@ -169,6 +169,7 @@ impl<M: Media> Repair<'_, M> {
         } else if !wanted && !entry.is(ORPHAN) && record.orphan.get() != 0 {
             changed |= self.act(Action::OrphanCorrected { ino });
             record.orphan.set(0);
+            record.pending = PENDING_ALL;
         }
         let counted = match (named, entry.is_directory()) {
             (false, _) => 0,

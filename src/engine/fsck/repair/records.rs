@@ -24,8 +24,9 @@ use crate::engine::checksum::Domain;
 use crate::engine::error::Result;
 use crate::engine::format::extent::{DiskExtent, Extent};
 use crate::engine::format::inode::{
-    InodeRecord, INLINE_EXTENTS, INLINE_SIZE, MAGIC, RECORD_SIZE, ROOT_DIRECTORY, ROOT_EXTENT_TREE,
-    ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK, ROOT_NONE, ROOT_SYMLINK_BLOCKS,
+    InodeRecord, INLINE_EXTENTS, INLINE_SIZE, MAGIC, PENDING_ALL, PENDING_PARKED, RECORD_SIZE,
+    ROOT_DIRECTORY, ROOT_EXTENT_TREE, ROOT_INLINE_EXTENTS, ROOT_INLINE_SYMLINK, ROOT_NONE,
+    ROOT_SYMLINK_BLOCKS,
 };
 use crate::engine::format::node::{
     DIRECTORY_INDEX_MAGIC, DIRECTORY_LEAF_MAGIC, EXTENT_INDEX_MAGIC, EXTENT_LEAF_MAGIC,
@@ -327,6 +328,14 @@ impl<M: Media> Repair<'_, M> {
         if record.xattr_block.get() != 0 {
             self.field(ino, "block of extended attributes");
             record.xattr_block.set(0);
+        }
+        let most = match record.orphan.get() {
+            0 => PENDING_ALL,
+            _ => PENDING_PARKED,
+        };
+        if record.pending > most {
+            self.field(ino, "kind of pending truncation");
+            record.pending = PENDING_ALL;
         }
         let is_device = matches!(kind, FileKind::CharDevice | FileKind::BlockDevice);
         if record.rdev.get() != 0 && !is_device {

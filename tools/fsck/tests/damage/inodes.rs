@@ -110,6 +110,14 @@ fn impossible_fields() {
         },
     );
     with(
+        |r| r.pending = 1,
+        |s| s.file,
+        |ino| Issue::InodeField {
+            ino,
+            field: "kind of pending truncation",
+        },
+    );
+    with(
         |r| r.rdev.set(7),
         |s| s.file,
         |ino| Issue::InodeField {

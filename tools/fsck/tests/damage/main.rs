@@ -58,6 +58,7 @@ fn subject(issue: &Issue) -> Option<Ino> {
         | ExtentOrder { ino, .. }
         | ExtentOverlap { ino, .. }
         | ExtentBounds { ino, .. }
+        | ExtentParked { ino, .. }
         | SymlinkTarget { ino } => Some(ino),
         _ => None,
     }
