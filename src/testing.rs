@@ -80,10 +80,22 @@ named! {
         ReleaseLast = "release-last",
         /// A fault waits for a claim outside of fs/dax.c.
         WaitOutside = "wait-outside",
+        /// A write copies its bytes with page faults disabled.
+        CopyWithoutFaults = "copy-without-faults",
+        /// Faults do without `i_rwsem`.
+        NoRwsemInFaults = "no-rwsem-in-faults",
         /// Copies in private mappings are unmapped when a file becomes shorter.
         UnmapCopies = "unmap-copies",
         /// Pages that somebody holds are looked for before their blocks go.
         LookForHolders = "look-for-holders",
+        /// Only pages of the range that changes are waited for.
+        OnlyTheRange = "only-the-range",
+        /// `i_rwsem` is not held while a call waits for a page.
+        WaitUnlocked = "wait-unlocked",
+        /// An inode with held pages is kept from eviction.
+        DeferEviction = "defer-eviction",
+        /// Mapping entries are deleted before their inode goes.
+        DeleteAtEvict = "delete-at-evict",
         /// A range is rounded out to 2 MiB where a page crosses its edge.
         RoundOut = "round-out",
         /// What stays of a page across the edge is written back before its entry goes.
@@ -126,16 +138,22 @@ mod product {
     pub(crate) fn fails(_failure: Failure) -> bool {
         false
     }
+
+    /// Sleeps until `condition` holds. `EINTR`: a signal, or it took too long.
+    #[inline(always)]
+    pub(crate) fn poll(_condition: impl FnMut() -> bool) -> kernel::error::Result {
+        Ok(())
+    }
 }
 
 #[cfg(not(ochre_test))]
-pub(crate) use product::{fails, pause, without};
+pub(crate) use product::{fails, pause, poll, without};
 
 #[cfg(ochre_test)]
 mod build;
 
 #[cfg(ochre_test)]
-pub(crate) use build::{fails, pause, without, Controls};
+pub(crate) use build::{fails, pause, poll, without, Controls};
 
 /// Whether something was taken that a test can have left out: what a guard remembers for its drop.
 pub(crate) struct Taken {

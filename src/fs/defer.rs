@@ -191,7 +191,12 @@ pub(super) fn sleep<'a>(
     since: Instant<Monotonic>,
 ) -> Result {
     let inode: &'a INode<Ochre> = file.inode();
-    let result = counters(inode).sleep(since, || file.relax(|| page.wait(WAIT_MILLISECONDS)));
+    let wait = || page.wait(WAIT_MILLISECONDS);
+    let result =
+        counters(inode).sleep(since, || match testing::without(Protection::WaitUnlocked) {
+            true => wait(),
+            false => file.relax(wait),
+        });
     trace::layout_wait(inode, page.pages(), &result);
     result
 }

@@ -69,6 +69,11 @@ fn clear<'a>(
             if left.is_empty() || inode.mapping().is_empty() {
                 return Ok((faults, left));
             }
+            if testing::without(Protection::OnlyTheRange) {
+                if let Some(page) = faults.busy_page(device(inode), PageRange::ALL) {
+                    break page;
+                }
+            }
             let wide = widen(inode, left);
             let found = faults.busy_page(device(inode), wide);
             trace::layout_break(inode, wide, found.is_some());

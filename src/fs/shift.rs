@@ -26,6 +26,7 @@ use crate::engine::filesystem::Times;
 use crate::engine::media::Media;
 use crate::engine::types::{FileBlock, MAX_FILE_SIZE};
 use crate::engine::Error as EngineError;
+use crate::testing::{self, Protection};
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, Move, PageRange, PAGE_SIZE};
 use crate::vfs::rwsem::Exclusive;
 use crate::vfs::{trace, INode};
@@ -184,6 +185,9 @@ fn clear<'a>(
             return Ok((faults, inside));
         }
         let mut pages = layout::beyond(gap.first * BLOCK);
+        if testing::without(Protection::OnlyTheRange) {
+            pages.first = 0;
+        }
         if defer::is_pending(inode) {
             pages.end = defer::pending(inode).first;
         }

@@ -82,6 +82,20 @@ pub(crate) fn fails(failure: Failure) -> bool {
     FAILS.load(Ordering::Relaxed) & (1 << failure as u32) != 0
 }
 
+/// Sleeps until `condition` holds. `EINTR`: a signal, or it took too long.
+pub(crate) fn poll(mut condition: impl FnMut() -> bool) -> Result {
+    for _ in 0..LIMIT {
+        if condition() {
+            return Ok(());
+        }
+        if kernel::current!().signal_pending() {
+            break;
+        }
+        fsleep(Delta::from_millis(1));
+    }
+    Err(EINTR)
+}
+
 fn find<T: Copy>(all: &[(&str, T)], name: &str) -> Result<T> {
     let mut found = all.iter().filter(|(text, _)| *text == name);
     found.next().map(|(_, value)| *value).ok_or(EINVAL)

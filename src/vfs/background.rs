@@ -40,6 +40,7 @@ use super::{
     wait, Complete, FileSystem, SuperBlock,
 };
 use crate::bindings::c;
+use crate::testing::{self, Protection};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -510,7 +511,7 @@ pub(super) unsafe extern "C" fn drop_inode<T: Complete>(inode: *mut c::inode) ->
             return drop.into();
         };
         let active = (*(*inode).i_sb).s_flags & c::ochre_flags_OCHRE_SB_ACTIVE as usize != 0;
-        if ours.mapping().is_empty() || !active {
+        if ours.mapping().is_empty() || !active || testing::without(Protection::DeferEviction) {
             return drop.into();
         }
         let link = &(*inode.cast::<Container<T>>()).link;

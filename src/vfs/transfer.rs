@@ -14,6 +14,7 @@
 //! C headers: `include/linux/fs.h`, `include/linux/uio.h`.
 
 use crate::bindings::c;
+use crate::testing::{Protection, Taken};
 use crate::vfs::inode::INode;
 use crate::vfs::iomap::{self, Operations};
 use crate::vfs::rwsem::{Exclusive, Shared};
@@ -112,14 +113,15 @@ impl<'a, T: FileSystem> Transfer<'a, T> {
 
     /// Copies from the buffers to the medium as far as the buffers' pages are there.
     pub(crate) fn write<O: Operations<T>>(&mut self, _lock: &Exclusive<'_, T>) -> Pass {
-        // SAFETY: By the invariants; `i_rwsem` is held exclusively. Disabling page faults is
-        // undone at once.
-        let count = unsafe {
-            c::ochre_pagefault_disable();
-            let count = c::dax_iomap_rw(self.iocb, self.iter, iomap::table::<T, O>());
-            c::ochre_pagefault_enable();
-            count
-        };
+        // SAFETY: Undone below.
+        let disable = || unsafe { c::ochre_pagefault_disable() };
+        let disabled = Taken::unless_without(Protection::CopyWithoutFaults, disable);
+        // SAFETY: By the invariants; `i_rwsem` is held exclusively.
+        let count = unsafe { c::dax_iomap_rw(self.iocb, self.iter, iomap::table::<T, O>()) };
+        if disabled.yes() {
+            // SAFETY: Disabled above.
+            unsafe { c::ochre_pagefault_enable() };
+        }
         Pass::new(count)
     }
 

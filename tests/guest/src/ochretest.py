@@ -307,8 +307,8 @@ def statx(name, flags=0):
 # --- holding a page: vmsplice puts a reference to the mapped page itself into a pipe
 
 class PinnedPage:
-    def __init__(self, m, offset, n=PAGE):
-        self.r, self.w = os.pipe()
+    def __init__(self, m, offset, n=PAGE, pipe=None):
+        self.r, self.w = pipe or os.pipe()
 
         class IoVec(ctypes.Structure):
             _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]

@@ -128,7 +128,7 @@ class Actor:
         with open(f"/proc/{self.pid}/stat") as f:
             state = f.read().rsplit(")", 1)[1].split()[0]
         stack = self.stack()
-        return state in "SD" and stack and function in stack and "pipe_read" not in stack and "sleep" not in stack
+        return state in "SDI" and stack and function in stack and "pipe_read" not in stack and "usleep" not in stack
 
     def waits(self, text, function=""):
         """It must have come to sleep there, and have no answer."""
@@ -160,12 +160,14 @@ def shell(*command):
 SPARES = 150
 
 
-def run(scenario, *gone, options="dax=always", harmed=None):
+def run(scenario, *gone, options="dax=always", harmed=None, pages_harmed=False):
     """Carries out a scenario (in a process of its own) on a new filesystem, without the protections `gone`. The filesystem is
-    checked afterwards, unless something is gone. `harmed`, where something is gone, says what fsck must find (a part of its text)."""
+    checked afterwards, unless something is gone. `harmed`, where something is gone, says what fsck must find (a part of its text);
+    `pages_harmed`, that the kernel's counts of the device's pages are wrong then."""
     subprocess.run(["mkfs.ochre", "-f", DEV], check=True, stdout=subprocess.DEVNULL)
     if gone:
         say("ochre-test: provoked from here")
+        again_warn_once()
     mount_new(DEV, MNT, options)
     without(*gone)
 
@@ -182,6 +184,9 @@ def run(scenario, *gone, options="dax=always", harmed=None):
     failing()
     subprocess.run(["umount", MNT], check=True)
     if gone:
+        if pages_harmed:
+            renew_pages()
+        again_warn_once()
         say("ochre-test: provoked up to here")
     result = shell("fsck.ochre", DEV)
     if harmed is not None:
@@ -196,8 +201,26 @@ def say(text):
 
 
 def complaints():
-    """What the kernel has complained of since the test began: lines with WARNING."""
-    return [line for line in shell("dmesg").stdout.split("\n") if "WARNING:" in line]
+    """What the kernel has complained of since the scenario began without a protection: lines with WARNING."""
+    since = shell("dmesg").stdout.rsplit("ochre-test: provoked from here", 1)[-1]
+    return [line for line in since.split("\n") if "WARNING:" in line]
+
+
+def again_warn_once():
+    """Warnings that come once a boot come again: one that was provoked must not hide another."""
+    if os.path.exists("/sys/kernel/debug/clear_warn_once"):
+        with open("/sys/kernel/debug/clear_warn_once", "w") as f:
+            f.write("1")
+
+
+def renew_pages():
+    """Takes the device away from its driver and gives it back, which makes its struct pages anew."""
+    device = os.path.realpath(f"/sys/block/{os.path.basename(DEV)}/device")
+    driver = os.path.realpath(f"{device}/driver")
+    for what in ("unbind", "bind"):
+        with open(f"{driver}/{what}", "w") as f:
+            f.write(os.path.basename(device))
+    poll(lambda: os.path.exists(DEV), f"{DEV} did not come back")
 
 
 def removing(scenario, *gone, **more):
@@ -242,7 +265,17 @@ def next_owner(block, byte=b"v"):
         if at is not None:
             return fd, at
         os.close(fd)
-    fd, end, step = make("large"), 0, 256 * MIB
+    fd = make("large")
+    take_all(fd)
+    at = offset_in(fd)
+    check(at is not None, f"the block at {block} is not free")
+    os.pwrite(fd, byte * PAGE, at)
+    return fd, at
+
+
+def take_all(fd):
+    """Gives a file all blocks that are free; those that were let go a moment ago, too."""
+    end, step = 0, 256 * MIB
     while step >= PAGE:
         try:
             fallocate(fd, 0, end, step)
@@ -250,7 +283,13 @@ def next_owner(block, byte=b"v"):
         except OSError as e:
             equal(e.errno, errno.ENOSPC, "taking all space")
             step //= 2
-    at = offset_in(fd)
-    check(at is not None, f"the block at {block} is not free")
-    os.pwrite(fd, byte * PAGE, at)
-    return fd, at
+
+
+def not_free(block):
+    """Nobody can have this block: a file that takes all that is free does not get it."""
+    fd = make("all")
+    take_all(fd)
+    for logical, physical, length, _ in extents(fd):
+        check(not physical <= block < physical + length, f"the block at {block} was given to another file")
+    os.unlink(path("all"))
+    os.close(fd)
