@@ -253,7 +253,6 @@ def one(device, hurt):
 
 def main():
     pack, device, wanted = Pack(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    raw = os.open(device, os.O_RDWR | os.O_DIRECT)
     begin, tried, failed = time.monotonic(), 0, 0
     came = {10: 0, 11: 0, 12: 0, 13: 0}
     while tried < (wanted or pack.count) and tried < pack.count:
@@ -262,7 +261,10 @@ def main():
         base, seed, text, hurt, writes = pack.image()
         with open("/dev/kmsg", "w") as log:
             log.write(f"bad image {tried}, seed {seed}: {text[:600]}\n")
+        # Not open for longer: a kernel may refuse to mount what somebody can write to.
+        raw = os.open(device, os.O_RDWR | os.O_DIRECT)
         restore(raw, pack.bases[base], writes)
+        os.close(raw)
         status = one(device, hurt)
         if status in came:
             came[status] += 1
