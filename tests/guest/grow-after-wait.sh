@@ -47,9 +47,12 @@ for salt in range(12):
     early = os.waitpid(slow, os.WNOHANG)[0] != 0
     if not early:
         reap(slow, "the late growth")
-        equal(os.fstat(f).st_size, 24 * PAGE, "size")
-        equal(m.probe(30 * PAGE), False, "a page behind the end is mapped still")
-        crossed += 1
+        # It may have come first all the same, and been slow to end.
+        size = os.fstat(f).st_size
+        check(size in (24 * PAGE, 40 * PAGE), f"size {size}")
+        if size == 24 * PAGE:
+            equal(m.probe(30 * PAGE), False, "a page behind the end is mapped still")
+            crossed += 1
     # Its block is nobody else's while it is held.
     other = os.open(path("other"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.pwrite(other, b"new." * (64 * PAGE // 4), 0)
