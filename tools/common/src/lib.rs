@@ -15,6 +15,18 @@ pub mod units;
 
 use std::process::ExitCode;
 
+/// The program's arguments; or what to exit with, after the help text or what is wrong with them was printed.
+pub fn arguments<A: clap::Parser>(usage: u8) -> Result<A, ExitCode> {
+    A::try_parse().map_err(|error| {
+        let _ = error.print();
+        if error.use_stderr() {
+            ExitCode::from(usage)
+        } else {
+            ExitCode::SUCCESS
+        }
+    })
+}
+
 /// Says `program: message` on the standard error stream and gives the exit status.
 pub fn fail(program: &str, status: u8, message: impl std::fmt::Display) -> ExitCode {
     eprintln!("{program}: {message}");

@@ -94,16 +94,9 @@ fn parse_lanes(text: &str) -> Result<u32, String> {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match ochre_tools::arguments(USAGE) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(status) => return status,
     };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

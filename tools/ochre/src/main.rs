@@ -156,16 +156,9 @@ enum Whose {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match ochre_tools::arguments(USAGE) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(status) => return status,
     };
     let result = match arguments.command {
         Command::Inspect { image, what, json } => inspect(&image, what, json),
