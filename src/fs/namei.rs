@@ -77,14 +77,12 @@ fn describe<'a>(
     time: i64,
 ) -> NewInode<'a> {
     NewInode {
-        mode: owner.mode,
         uid: owner.uid,
         gid: owner.gid,
         rdev,
         symlink,
         flags: if dir.has_noatime() { NOATIME } else { 0 },
-        project: 0,
-        time: timestamp(time),
+        ..NewInode::new(owner.mode, timestamp(time))
     }
 }
 

@@ -50,6 +50,22 @@ pub struct NewInode<'a> {
     pub time: Timestamp,
 }
 
+impl NewInode<'_> {
+    /// One of the superuser, with nothing special about it.
+    pub const fn new(mode: u16, time: Timestamp) -> Self {
+        Self {
+            mode,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            symlink: None,
+            flags: 0,
+            project: 0,
+            time,
+        }
+    }
+}
+
 /// One name, as [`Filesystem::readdir`] hands it out.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectoryEntry<'a> {

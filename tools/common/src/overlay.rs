@@ -59,6 +59,8 @@ impl<M: Media> Overlay<M> {
 }
 
 impl<M: Media> Media for Overlay<M> {
+    ochre::stores_are_immediate!();
+
     fn size(&self) -> u64 {
         self.under.size()
     }
@@ -106,14 +108,6 @@ impl<M: Media> Media for Overlay<M> {
         });
     }
 
-    fn store_u64(&self, address: u64, value: u64) {
-        self.store(address, &value.to_le_bytes());
-    }
-
-    fn store_through(&self, address: u64, bytes: &[u8]) {
-        self.store(address, bytes);
-    }
-
     fn zero(&self, address: u64, len: u64) {
         let zeros = [0; BLOCK];
         let mut done = 0;
@@ -122,24 +116,6 @@ impl<M: Media> Media for Overlay<M> {
             self.store(address + done, &zeros[..part as usize]);
             done += part;
         }
-    }
-
-    fn zero_through(&self, address: u64, len: u64) {
-        self.zero(address, len);
-    }
-
-    fn write_back(&self, _address: u64, _len: u64) {}
-
-    fn fence(&self) {}
-
-    fn drain(&self) {}
-
-    fn is_synchronous(&self) -> bool {
-        true
-    }
-
-    fn sync_device(&self) -> Result {
-        Ok(())
     }
 
     fn phase(&self) -> u64 {

@@ -155,16 +155,10 @@ fn put_to_use(fs: &Filesystem<Arena>, tree: &Tree) -> Result<(), String> {
             }
         }
     }
-    let new = NewInode {
-        mode: FileKind::Regular.mode_bits() | 0o600,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(1_900_000_000_000_000_000),
-    };
+    let new = NewInode::new(
+        FileKind::Regular.mode_bits() | 0o600,
+        Timestamp(1_900_000_000_000_000_000),
+    );
     match fs.create(&root, b"after-the-crash", &new) {
         Ok(inode) => {
             match fs.fault_allocate(&inode, FileBlock(0), 1) {

@@ -11,8 +11,8 @@ use crate::judge;
 use crate::model::Tree;
 use crate::op::Op;
 use crate::world::World;
-use ochre::engine::mkfs::{mkfs, MkfsOptions};
-use ochre::engine::types::Timestamp;
+use ochre::engine::mkfs::mkfs;
+use ochre_sim::image;
 
 /// 1 MiB.
 const MIB: u64 = 1 << 20;
@@ -113,17 +113,7 @@ impl Stage {
         };
         let text = |e| format!("making {}: {e}", kind.name());
         let arena = Arena::new(size, kind != Kind::Asynchronous);
-        let options = MkfsOptions {
-            size,
-            phase: 0,
-            uuid: *b"ochre test image",
-            label: [0; 32],
-            secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
-            hash_key: [1, 2],
-            lanes: None,
-            time: Timestamp(1_700_000_000_000_000_000),
-            owner: (0, 0),
-        };
+        let options = image::options(size);
         mkfs(&arena, &options, |_, _| ()).map_err(text)?;
         let mut root = Tree::new();
         let node = root.edit(0);

@@ -499,7 +499,6 @@ impl World {
 
     pub(crate) fn new_inode<'a>(&mut self, mode: u16, symlink: Option<&'a [u8]>) -> NewInode<'a> {
         NewInode {
-            mode,
             uid: 7,
             gid: 8,
             rdev: if mode & 0o170000 == 0o020000 {
@@ -508,9 +507,7 @@ impl World {
                 0
             },
             symlink,
-            flags: 0,
-            project: 0,
-            time: self.now(),
+            ..NewInode::new(mode, self.now())
         }
     }
 

@@ -7,8 +7,8 @@ use crate::image::{Image, Kind, Use};
 use ochre::engine::filesystem::{Filesystem, Inode, MountOptions};
 use ochre::engine::format::journal::LANE_SIZE;
 use ochre::engine::mkfs::{mkfs, MkfsOptions};
-use ochre::engine::types::{Timestamp, BLOCK_SIZE};
-use ochre_sim::MemoryMedia;
+use ochre::engine::types::BLOCK_SIZE;
+use ochre_sim::{image, MemoryMedia};
 use ochre_testkit::{make, Writer};
 use std::sync::Arc;
 
@@ -124,15 +124,10 @@ pub fn groups() -> Base {
 pub fn foreign() -> Vec<Vec<u8>> {
     let media = MemoryMedia::new(24 << 20);
     let options = MkfsOptions {
-        size: 24 << 20,
-        phase: 0,
         uuid: *b"other filesystem",
-        label: [0; 32],
         secret: [3, 4],
         hash_key: [5, 6],
-        lanes: None,
-        time: Timestamp(1),
-        owner: (0, 0),
+        ..image::options(24 << 20)
     };
     mkfs(&media, &options, |_, _| {}).expect("mkfs");
     populate(&media);

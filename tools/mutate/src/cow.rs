@@ -192,6 +192,8 @@ impl CowMedia {
 }
 
 impl Media for CowMedia {
+    ochre::stores_are_immediate!();
+
     fn size(&self) -> u64 {
         self.0.base.size
     }
@@ -216,35 +218,9 @@ impl Media for CowMedia {
         self.put(address, bytes);
     }
 
-    fn store_u64(&self, address: u64, value: u64) {
-        self.store(address, &value.to_le_bytes());
-    }
-
-    fn store_through(&self, address: u64, bytes: &[u8]) {
-        self.store(address, bytes);
-    }
-
     fn zero(&self, address: u64, len: u64) {
         self.step();
         self.edit(address, len, |part, _| part.fill(0));
-    }
-
-    fn zero_through(&self, address: u64, len: u64) {
-        self.zero(address, len);
-    }
-
-    fn write_back(&self, _address: u64, _len: u64) {}
-
-    fn fence(&self) {}
-
-    fn drain(&self) {}
-
-    fn is_synchronous(&self) -> bool {
-        true
-    }
-
-    fn sync_device(&self) -> Result {
-        Ok(())
     }
 
     fn phase(&self) -> u64 {

@@ -184,16 +184,7 @@ fn apply(fs: &Filesystem<CowMedia>, inode: &Inode) {
             for name in &names {
                 let _ = fs.lookup(inode, name);
             }
-            let new = NewInode {
-                mode: 0o100644,
-                uid: 0,
-                gid: 0,
-                rdev: 0,
-                symlink: None,
-                flags: 0,
-                project: 0,
-                time: NOW,
-            };
+            let new = NewInode::new(0o100644, NOW);
             for name in [&b"a"[..], &[b'n'; 200]] {
                 let _ = fs.create(inode, name, &new);
             }

@@ -105,16 +105,7 @@ fn says<T>(fs: &Filesystem<CowMedia>, result: Result<T>, what: &str) {
 }
 
 fn new_file() -> NewInode<'static> {
-    NewInode {
-        mode: 0o100644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: NOW,
-    }
+    NewInode::new(0o100644, NOW)
 }
 
 fn root(fs: &Filesystem<CowMedia>) -> Inode {

@@ -110,6 +110,8 @@ impl Sparse {
 }
 
 impl Media for Sparse {
+    ochre::stores_are_immediate!();
+
     fn size(&self) -> u64 {
         self.size
     }
@@ -159,14 +161,6 @@ impl Media for Sparse {
         );
     }
 
-    fn store_u64(&self, address: u64, value: u64) {
-        self.store(address, &value.to_le_bytes());
-    }
-
-    fn store_through(&self, address: u64, bytes: &[u8]) {
-        self.store(address, bytes);
-    }
-
     fn zero(&self, address: u64, len: u64) {
         assert!(
             self.inside(address, len),
@@ -181,24 +175,6 @@ impl Media for Sparse {
                 _ => {}
             }
         });
-    }
-
-    fn zero_through(&self, address: u64, len: u64) {
-        self.zero(address, len);
-    }
-
-    fn write_back(&self, _address: u64, _len: u64) {}
-
-    fn fence(&self) {}
-
-    fn drain(&self) {}
-
-    fn is_synchronous(&self) -> bool {
-        true
-    }
-
-    fn sync_device(&self) -> Result {
-        Ok(())
     }
 
     fn phase(&self) -> u64 {

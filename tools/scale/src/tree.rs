@@ -118,14 +118,10 @@ impl<M: Media> Writer<'_, M> {
     fn new_inode<'b>(&mut self, mode: u16, symlink: Option<&'b [u8]>) -> NewInode<'b> {
         self.now += 1_000_000;
         NewInode {
-            mode,
             uid: 1000,
             gid: 1000,
-            rdev: 0,
             symlink,
-            flags: 0,
-            project: 0,
-            time: Timestamp(self.now),
+            ..NewInode::new(mode, Timestamp(self.now))
         }
     }
 

@@ -67,16 +67,7 @@ impl<'a, M: Media> Worker<'a, M> {
 }
 
 fn new_inode(mode: u16) -> NewInode<'static> {
-    NewInode {
-        mode,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: TIME,
-    }
+    NewInode::new(mode, TIME)
 }
 
 /// A medium of `size` bytes with a filesystem that did its work and was left in this state.

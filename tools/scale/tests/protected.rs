@@ -159,16 +159,7 @@ fn a_remount_for_writing_finds_the_orphans_and_only_those() {
     let root = fs.iget(fs.root()).expect("root");
     let mut open = Vec::new();
     for n in 0..200 {
-        let new = NewInode {
-            mode: 0o100600,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            symlink: None,
-            flags: 0,
-            project: 0,
-            time: TIME,
-        };
+        let new = NewInode::new(0o100600, TIME);
         let name = format!("open {n}");
         let inode = fs.create(&root, name.as_bytes(), &new).expect("create");
         fs.unlink(&root, name.as_bytes(), &inode, TIME)

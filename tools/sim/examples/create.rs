@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 struct Flat(Box<[AtomicU64]>);
 
 impl Media for Flat {
+    ochre::stores_are_immediate!();
+
     fn size(&self) -> u64 {
         self.0.len() as u64 * 8
     }
@@ -58,28 +60,10 @@ impl Media for Flat {
             );
         }
     }
-    fn store_u64(&self, address: u64, value: u64) {
-        self.0[address as usize / 8].store(value, Relaxed);
-    }
-    fn store_through(&self, address: u64, bytes: &[u8]) {
-        self.store(address, bytes);
-    }
     fn zero(&self, address: u64, len: u64) {
         for word in &self.0[address as usize / 8..(address + len) as usize / 8] {
             word.store(0, Relaxed);
         }
-    }
-    fn zero_through(&self, address: u64, len: u64) {
-        self.zero(address, len);
-    }
-    fn write_back(&self, _: u64, _: u64) {}
-    fn fence(&self) {}
-    fn drain(&self) {}
-    fn is_synchronous(&self) -> bool {
-        true
-    }
-    fn sync_device(&self) -> Result {
-        Ok(())
     }
     fn phase(&self) -> u64 {
         0
@@ -107,16 +91,7 @@ fn main() {
     mkfs(&media, &options, |_, _| {}).expect("mkfs");
     let fs = Filesystem::mount(media, &MountOptions::default()).expect("mount");
     let root = fs.iget(Ino::ROOT).expect("root");
-    let new = |n: u64| NewInode {
-        mode: 0o100644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(n as i64),
-    };
+    let new = |n: u64| NewInode::new(0o100644, Timestamp(n as i64));
     let inodes: Vec<_> = (0..count).map(|n| create(&fs, &root, n, &new(n))).collect();
     for (n, inode) in inodes.iter().enumerate() {
         unlink(&fs, &root, n as u64, inode);

@@ -5,8 +5,6 @@
 //! After each call, every image that a power cut may leave recovers to exactly what the model says: the call is there,
 //! whole, and so are all before it. At fences within calls, images recover to something that the check finds sound.
 
-#[path = "model/image.rs"]
-mod image;
 #[path = "model/op.rs"]
 mod op;
 #[path = "model/shift.rs"]

@@ -8,25 +8,15 @@ use ochre::engine::filesystem::{
     Filesystem, Inode, MappingState, MountOptions, NewInode, PublishArgs, Times,
 };
 use ochre::engine::types::{FileBlock, FileKind, Timestamp, BLOCK_SIZE};
+use ochre_sim::image;
 use ochre_sim::seed::{seed, Random};
 use ochre_sim::MemoryMedia;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[path = "model/image.rs"]
-mod image;
 type Fs = Filesystem<MemoryMedia>;
 
 fn new(kind: FileKind) -> NewInode<'static> {
-    NewInode {
-        mode: kind.mode_bits() | 0o755,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(5),
-    }
+    NewInode::new(kind.mode_bits() | 0o755, Timestamp(5))
 }
 
 fn mount(size: u64) -> Fs {

@@ -9,10 +9,9 @@ use ochre::engine::filesystem::{
 };
 use ochre::engine::types::{FileBlock, FileKind, Timestamp, BLOCK_SIZE};
 use ochre::platform::{allocation_failure_pending, fail_allocation_after};
+use ochre_sim::image;
 use ochre_sim::MemoryMedia;
 
-#[path = "model/image.rs"]
-mod image;
 #[path = "model/sound.rs"]
 mod sound;
 
@@ -21,16 +20,7 @@ use sound::assert_sound;
 type Fs = Filesystem<MemoryMedia>;
 
 fn new(kind: FileKind) -> NewInode<'static> {
-    NewInode {
-        mode: kind.mode_bits() | 0o755,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(5),
-    }
+    NewInode::new(kind.mode_bits() | 0o755, Timestamp(5))
 }
 
 fn write(fs: &Fs, file: &Inode, block: u64) -> Result<()> {

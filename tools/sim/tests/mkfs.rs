@@ -10,6 +10,7 @@ use ochre::engine::mkfs::{mkfs, MIN_SIZE};
 use ochre::engine::superblock;
 use ochre::engine::types::*;
 use ochre::engine::volume::Volume;
+use ochre_sim::image::options;
 use ochre_sim::MemoryMedia;
 
 fn refuse(media: MemoryMedia) -> Error {

@@ -5,8 +5,6 @@
 //!
 //! A failing sequence is printed, shrunk, with its seed. `PROPTEST_CASES` sets how many sequences are tried.
 
-#[path = "model/image.rs"]
-mod image;
 #[path = "model/op.rs"]
 mod op;
 #[path = "model/shift.rs"]

@@ -9,12 +9,11 @@ use ochre::engine::filesystem::{
 };
 use ochre::engine::media::Media;
 use ochre::engine::types::{Block, FileBlock, FileKind, Timestamp, BLOCK_SIZE};
+use ochre_sim::image;
 use ochre_sim::seed::Random;
 use ochre_sim::{MemoryMedia, SimMedia};
 use std::sync::{Arc, Mutex};
 
-#[path = "model/image.rs"]
-mod image;
 #[path = "model/sound.rs"]
 mod sound;
 
@@ -30,16 +29,7 @@ const FAR: u64 = 1 << 43;
 
 fn create<M: Media>(fs: &Filesystem<M>, name: &[u8]) -> Inode {
     let root = fs.iget(fs.root()).expect("root");
-    let new = NewInode {
-        mode: FileKind::Regular.mode_bits() | 0o644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(5),
-    };
+    let new = NewInode::new(FileKind::Regular.mode_bits() | 0o644, Timestamp(5));
     fs.create(&root, name, &new).expect("create")
 }
 

@@ -11,12 +11,11 @@ use ochre::engine::filesystem::{
 use ochre::engine::fsck::{self, Issue};
 use ochre::engine::media::Media;
 use ochre::engine::types::{Block, FileBlock, FileKind, Run, Timestamp, BLOCK_SIZE, SLOT_BLOCKS};
+use ochre_sim::image;
 use ochre_sim::seed::{seed, Random};
 use ochre_sim::MemoryMedia;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[path = "model/image.rs"]
-mod image;
 type Fs = Filesystem<MemoryMedia>;
 
 const SIZE: u64 = 64 << 20;
@@ -26,16 +25,7 @@ fn mount(media: &MemoryMedia) -> Fs {
 }
 
 fn new(kind: FileKind) -> NewInode<'static> {
-    NewInode {
-        mode: kind.mode_bits() | 0o755,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(5),
-    }
+    NewInode::new(kind.mode_bits() | 0o755, Timestamp(5))
 }
 
 fn create(fs: &Fs, name: &str) -> Inode {

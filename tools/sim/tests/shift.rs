@@ -9,13 +9,12 @@ use ochre::engine::filesystem::{
 };
 use ochre::engine::media::Media;
 use ochre::engine::types::{Block, FileBlock, FileKind, Timestamp, BLOCK_SIZE, MAX_FILE_SIZE};
+use ochre_sim::image;
 use ochre_sim::seed::{seed, Random};
 use ochre_sim::{MemoryMedia, SimMedia};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-#[path = "model/image.rs"]
-mod image;
 #[path = "model/sound.rs"]
 mod sound;
 
@@ -31,16 +30,7 @@ const FAR: u64 = 1 << 43;
 
 fn create<M: Media>(fs: &Filesystem<M>) -> Inode {
     let root = fs.iget(fs.root()).expect("root");
-    let new = NewInode {
-        mode: FileKind::Regular.mode_bits() | 0o644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(5),
-    };
+    let new = NewInode::new(FileKind::Regular.mode_bits() | 0o644, Timestamp(5));
     fs.create(&root, b"file", &new).expect("create")
 }
 

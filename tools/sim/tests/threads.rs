@@ -3,8 +3,6 @@
 //! Several threads at once, each in its own directory, all with links to one file and in the same groups, lanes and
 //! orphan table: nothing deadlocks, and what they leave is sound.
 
-#[path = "model/image.rs"]
-mod image;
 #[path = "model/sound.rs"]
 mod sound;
 
@@ -14,6 +12,7 @@ use ochre::engine::filesystem::{
 };
 use ochre::engine::types::{FileBlock, FileKind, Timestamp, BLOCK_SIZE};
 use ochre::platform::set_current_cpu;
+use ochre_sim::image;
 use ochre_sim::seed::{seed, Random};
 use ochre_sim::MemoryMedia;
 
@@ -21,16 +20,7 @@ const THREADS: usize = 4;
 const ROUNDS: u64 = 2500;
 
 fn new(kind: FileKind, time: i64) -> NewInode<'static> {
-    NewInode {
-        mode: kind.mode_bits() | 0o755,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(time),
-    }
+    NewInode::new(kind.mode_bits() | 0o755, Timestamp(time))
 }
 
 fn work(fs: &Filesystem<MemoryMedia>, dir: &Inode, shared: &Inode, random: &mut Random) {

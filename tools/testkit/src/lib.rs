@@ -25,7 +25,7 @@ use ochre::engine::mkfs::{mkfs, MkfsOptions};
 use ochre::engine::superblock::{self, SuperInfo};
 use ochre::engine::types::{Block, FileBlock, Ino, Timestamp, BLOCK_SIZE};
 use ochre::engine::verify::inode_sum;
-use ochre_sim::MemoryMedia;
+use ochre_sim::{image, MemoryMedia};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Writes a medium to a sparse file.
@@ -86,15 +86,10 @@ pub fn make(size: u64) -> MemoryMedia {
     let mut label = [0; 32];
     label[..6].copy_from_slice(b"golden");
     let options = MkfsOptions {
-        size,
-        phase: 0,
         uuid: *b"\x0c\x4e golden  image",
         label,
-        secret: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
         hash_key: [0x1111_2222_3333_4444, 0x5555_6666_7777_8888],
-        lanes: None,
-        time: Timestamp(1_700_000_000_000_000_000),
-        owner: (0, 0),
+        ..image::options(size)
     };
     mkfs(&media, &options, |_, _| {}).expect("mkfs");
     media
@@ -155,14 +150,11 @@ impl Writer {
     ) -> Inode {
         let time = self.now();
         let new = NewInode {
-            mode,
             uid: 1000,
             gid: 100,
             rdev,
             symlink,
-            flags: 0,
-            project: 0,
-            time,
+            ..NewInode::new(mode, time)
         };
         self.fs.create(dir, name.as_bytes(), &new).expect("create")
     }

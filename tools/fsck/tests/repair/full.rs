@@ -55,14 +55,8 @@ fn full() -> MemoryMedia {
     }
     // Single blocks: the last of them are targets of symbolic links.
     let mut new = NewInode {
-        mode: 0o120777,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
         symlink: Some(&[b's'; 4000]),
-        flags: 0,
-        project: 0,
-        time,
+        ..NewInode::new(0o120777, time)
     };
     for n in 0..64 {
         new.time = writer.now();

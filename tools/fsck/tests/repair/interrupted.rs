@@ -43,6 +43,8 @@ impl Stopping {
 }
 
 impl Media for Stopping {
+    ochre::stores_are_immediate!();
+
     fn size(&self) -> u64 {
         self.under.size()
     }
@@ -58,29 +60,11 @@ impl Media for Stopping {
             self.under.store(address, &bytes[..take]);
         }
     }
-    fn store_u64(&self, address: u64, value: u64) {
-        self.store(address, &value.to_le_bytes());
-    }
-    fn store_through(&self, address: u64, bytes: &[u8]) {
-        self.store(address, bytes);
-    }
     fn zero(&self, address: u64, len: u64) {
         let take = self.take(len / 8) * 8;
         if take != 0 {
             self.under.zero(address, take);
         }
-    }
-    fn zero_through(&self, address: u64, len: u64) {
-        self.zero(address, len);
-    }
-    fn write_back(&self, _address: u64, _len: u64) {}
-    fn fence(&self) {}
-    fn drain(&self) {}
-    fn is_synchronous(&self) -> bool {
-        true
-    }
-    fn sync_device(&self) -> Result {
-        Ok(())
     }
     fn phase(&self) -> u64 {
         self.under.phase()

@@ -27,14 +27,10 @@ fn times() -> Times {
 
 fn new_inode(mode: u16, symlink: Option<&[u8]>) -> NewInode<'_> {
     NewInode {
-        mode,
         uid: 1,
         gid: 1,
-        rdev: 0,
         symlink,
-        flags: 0,
-        project: 0,
-        time: NOW,
+        ..NewInode::new(mode, NOW)
     }
 }
 

@@ -51,6 +51,8 @@ impl<M: Media> Recording<M> {
 }
 
 impl<M: Media> Media for Recording<M> {
+    ochre::stores_are_immediate!();
+
     fn size(&self) -> u64 {
         self.under.size()
     }
@@ -73,21 +75,7 @@ impl<M: Media> Media for Recording<M> {
 
     // Nothing is stored here: what replays a journal stores into an overlay above.
     fn store(&self, _address: u64, _bytes: &[u8]) {}
-    fn store_u64(&self, _address: u64, _value: u64) {}
-    fn store_through(&self, _address: u64, _bytes: &[u8]) {}
     fn zero(&self, _address: u64, _len: u64) {}
-    fn zero_through(&self, _address: u64, _len: u64) {}
-    fn write_back(&self, _address: u64, _len: u64) {}
-    fn fence(&self) {}
-    fn drain(&self) {}
-
-    fn is_synchronous(&self) -> bool {
-        true
-    }
-
-    fn sync_device(&self) -> Result {
-        Ok(())
-    }
 
     fn is_write_protected(&self) -> bool {
         true

@@ -6,32 +6,11 @@
 use ochre::engine::alloc::policy::Purpose;
 use ochre::engine::alloc::{AllocRequest, Window};
 use ochre::engine::media::Media;
-use ochre::engine::mkfs::{mkfs, MkfsOptions};
 use ochre::engine::types::*;
 use ochre::engine::volume::Volume;
-use ochre_sim::MemoryMedia;
+pub use ochre_sim::image::formatted as fresh;
 
 pub const MIB: u64 = 1 << 20;
-
-pub fn options(size: u64) -> MkfsOptions {
-    MkfsOptions {
-        size,
-        phase: 0,
-        uuid: *b"0123456789abcdef",
-        label: [0; 32],
-        secret: [0x1234_5678, 0x9abc_def0],
-        hash_key: [1, 2],
-        lanes: None,
-        time: Timestamp(1_700_000_000_000_000_000),
-        owner: (0, 0),
-    }
-}
-
-pub fn fresh(size: u64) -> MemoryMedia {
-    let media = MemoryMedia::new(size);
-    mkfs(&media, &options(size), |_, _| {}).expect("mkfs");
-    media
-}
 
 pub fn open<M: Media>(media: M) -> Volume<M> {
     Volume::open(media, false).expect("open")

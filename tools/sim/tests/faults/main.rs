@@ -12,7 +12,5 @@ mod scene;
 mod space;
 mod storm;
 
-#[path = "../model/image.rs"]
-mod image;
 #[path = "../model/sound.rs"]
 mod sound;

@@ -2,7 +2,6 @@
 
 //! A small filesystem in which every call finds its interesting cases, and how two states of it are compared.
 
-use crate::image;
 use ochre::engine::error::Result;
 use ochre::engine::filesystem::{
     Attributes, Filesystem, Inode, Mapping, MappingState, MountOptions, NewInode, PublishArgs,
@@ -10,6 +9,7 @@ use ochre::engine::filesystem::{
 };
 use ochre::engine::media::Media;
 use ochre::engine::types::{FileBlock, FileKind, Ino, Timestamp, BLOCK_SIZE};
+use ochre_sim::image;
 use ochre_sim::MemoryMedia;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -36,16 +36,7 @@ pub const NONE: Times = Times {
 };
 
 pub fn new(kind: FileKind) -> NewInode<'static> {
-    NewInode {
-        mode: kind.mode_bits() | 0o755,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(5),
-    }
+    NewInode::new(kind.mode_bits() | 0o755, Timestamp(5))
 }
 
 /// Writes `len` blocks, each filled with its own pattern; the size follows.

@@ -78,7 +78,7 @@ fn check(fs: &Fs, file: &Inode, fills: &[u8]) {
 fn storm(name: &str, order: &[u64], left: u64) {
     let seed = seed(name);
     let mut random = Random::new(seed);
-    let media = crate::image::formatted(24 << 20);
+    let media = ochre_sim::image::formatted(24 << 20);
     let fs = Fs::mount(media, &MountOptions::default()).expect("mount");
     let root = fs.iget(fs.root()).expect("root");
     let file = fs
@@ -150,7 +150,7 @@ fn a_storm_in_disorder() {
 /// A fault that wants to zero its neighbours spares those into which a write copies.
 #[test]
 fn a_write_under_way_is_spared() {
-    let media = crate::image::formatted(24 << 20);
+    let media = ochre_sim::image::formatted(24 << 20);
     let fs = Fs::mount(media, &MountOptions::default()).expect("mount");
     let root = fs.iget(fs.root()).expect("root");
     let file = fs

@@ -39,7 +39,7 @@ fn name(number: u8) -> Vec<u8> {
 impl<M: Media + Clone> World<M> {
     /// A fresh filesystem, on a medium made from an image.
     pub fn new(make: impl FnOnce(&MemoryMedia) -> M) -> Self {
-        let media = make(&crate::image::formatted(IMAGE));
+        let media = make(&ochre_sim::image::formatted(IMAGE));
         let fs = Filesystem::mount(media, &MountOptions::default()).expect("mount");
         let mut world = Self {
             fs: Some(fs),
@@ -94,14 +94,9 @@ impl<M: Media + Clone> World<M> {
 
     fn new_inode(&mut self, kind: FileKind) -> NewInode<'static> {
         NewInode {
-            mode: kind.mode_bits() | 0o644,
             uid: 7,
             gid: 8,
-            rdev: 0,
-            symlink: None,
-            flags: 0,
-            project: 0,
-            time: self.now(),
+            ..NewInode::new(kind.mode_bits() | 0o644, self.now())
         }
     }
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Images for tests.
+//! New filesystems for tests, the same each time.
 
+use crate::MemoryMedia;
 use ochre::engine::mkfs::{mkfs, MkfsOptions};
 use ochre::engine::types::Timestamp;
-use ochre_sim::MemoryMedia;
 
-/// A new filesystem of `size` bytes, the same each time.
-pub fn formatted(size: u64) -> MemoryMedia {
-    let media = MemoryMedia::new(size);
-    let options = MkfsOptions {
+/// With keys that are no secret, made in November 2023.
+pub const fn options(size: u64) -> MkfsOptions {
+    MkfsOptions {
         size,
         phase: 0,
         uuid: *b"ochre test image",
@@ -19,7 +18,12 @@ pub fn formatted(size: u64) -> MemoryMedia {
         lanes: None,
         time: Timestamp(1_700_000_000_000_000_000),
         owner: (0, 0),
-    };
-    mkfs(&media, &options, |_, _| ()).expect("mkfs");
+    }
+}
+
+/// A new filesystem of `size` bytes.
+pub fn formatted(size: u64) -> MemoryMedia {
+    let media = MemoryMedia::new(size);
+    mkfs(&media, &options(size), |_, _| ()).expect("mkfs");
     media
 }
