@@ -9,7 +9,7 @@
 //!
 //! | file | write | read |
 //! |---|---|---|
-//! | `without` | names of protections, instead of those before; nothing: all are back | those that are gone |
+//! | `without` | names of protections, instead of those before (one of the engine's at most); nothing: all are back | those that are gone |
 //! | `fail` | names of failures, which happen from now on | those that happen |
 //! | `pause` | `POINT`, `POINT TID`: the next task (this one) that comes by is held; `go POINT` | each point: how often it was passed, and `armed` or the task that is held |
 //!
@@ -62,6 +62,10 @@ named! {
         LayoutBroken = "layout-broken",
         /// Blocks were freed; before anything else is done, and faults let in.
         BlocksFreed = "blocks-freed",
+        /// A call that waited for a page has slept, and holds no lock yet.
+        WaitOver = "wait-over",
+        /// A mount's thread, before it looks at what it has; with no lock held.
+        ThreadPass = "thread-pass",
     }
 }
 
@@ -106,6 +110,24 @@ named! {
         Zero = "zero",
         /// An error of the end of a write is carried past fs/iomap.
         CarryErrors = "carry-errors",
+        /// What a write puts into a hole is not called new.
+        NeverNew = "never-new",
+        /// A fault that writes holds off a freeze.
+        HoldFreeze = "hold-freeze",
+        /// A fault that has to wait lets a freeze go on.
+        LetFreeze = "let-freeze",
+        /// The sleep for a held page has an end.
+        WaitLimit = "wait-limit",
+        /// After a sleep for a held page everything is unmapped and looked at again.
+        LookAfterWait = "look-after-wait",
+        /// Entries of a file that nobody uses are dropped.
+        DropIdle = "drop-idle",
+        /// An inode that is kept loses the mark that it is not to be cached.
+        ClearDontcache = "clear-dontcache",
+        /// A folio counts as shared while its entry is moved.
+        ShareWhileMoved = "share-while-moved",
+        /// A held page that reaches over the edge of a hole is not moved.
+        ParkInside = "park-inside",
     }
 }
 
@@ -116,6 +138,8 @@ named! {
         FaultAfterAllocation = "fault-after-allocation",
         /// The publication of what a write has copied: `EIO`.
         Publish = "publish",
+        /// No failure, but a mark that any part of the kernel may set: an inode that is opened is not to be cached.
+        Dontcache = "dontcache",
     }
 }
 

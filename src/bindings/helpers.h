@@ -90,6 +90,9 @@ bool ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgo
 			       unsigned long base_pfn, unsigned long pfns, struct ochre_held *held);
 int ochre_dax_move_begin(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page);
 void ochre_dax_move_commit(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page);
+#ifdef OCHRE_TEST
+void ochre_test_share_while_moved(bool share);
+#endif
 void ochre_dax_move_cancel(struct address_space *mapping, pgoff_t to, struct page *page);
 void ochre_sleep_page_busy(struct page *page, unsigned int milliseconds);
 int ochre_wait_page_idle(struct page *page, unsigned int milliseconds);

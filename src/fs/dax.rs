@@ -312,11 +312,11 @@ fn handle(mut fault: Fault<'_, Ochre>) -> Handled {
     let write = fault.is_file_write();
     let mut settled = false;
     loop {
+        let freeze = write.then(|| fault.start_write());
         let outcome = {
             let Ok(_rwsem) = rwsem_of_a_test(inode) else {
                 return Handled::Here(SIGBUS);
             };
-            let _freeze = write.then(|| fault.start_write());
             let lock = inode.mapping().lock_invalidate_shared();
             if in_flight.is_claimed(pages) {
                 Outcome::InFlight
@@ -328,6 +328,8 @@ fn handle(mut fault: Fault<'_, Ochre>) -> Handled {
                 fault.resolve::<ReadFaultExtents>(&lock)
             }
         };
+        // A freeze must not have to wait for whom this fault waits.
+        let _freeze = freeze.filter(|_| testing::without(Protection::LetFreeze));
         match outcome {
             // A fallback because of a range in flight is not worth giving a 2 MiB page up for.
             Outcome::Done(result)

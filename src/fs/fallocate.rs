@@ -157,6 +157,7 @@ fn zero(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool)
         trace::layout_break(inode, wide, held.is_some());
     }
     result?;
+    testing::pause(Point::LayoutBroken);
     if at < whole.end || new_size.is_some() {
         unwrite(at, whole.end, new_size, &times)?;
     }

@@ -82,14 +82,23 @@ fn clear<'a>(
                 faults.delete_entries(wide);
                 return Ok((faults, left));
             };
+            let (whole, within) = match testing::without(Protection::ParkInside) {
+                true => (PageRange::ALL, false),
+                false => (left, within),
+            };
             match without(left, page.pages()).filter(|_| within) {
                 Some(less) => left = less,
-                None if defer::park(inode, &faults, &page, left)? => {}
+                None if defer::park(inode, &faults, &page, whole)? => {}
                 None => break page,
             }
         };
         drop(faults);
         defer::sleep(file, &page, since)?;
+        if testing::without(Protection::LookAfterWait) {
+            let faults = inode.mapping().lock_invalidate();
+            faults.delete_entries(left);
+            return Ok((faults, left));
+        }
     }
 }
 
@@ -116,7 +125,7 @@ fn without(pages: PageRange, page: PageRange) -> Option<PageRange> {
 /// goes with the entry; a file without a name has nothing to keep.
 pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
     let mapping = inode.mapping();
-    if mapping.is_empty() {
+    if mapping.is_empty() || testing::without(Protection::DropIdle) {
         return None;
     }
     let faults = mapping.lock_invalidate();

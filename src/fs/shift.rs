@@ -26,7 +26,7 @@ use crate::engine::filesystem::Times;
 use crate::engine::media::Media;
 use crate::engine::types::{FileBlock, MAX_FILE_SIZE};
 use crate::engine::Error as EngineError;
-use crate::testing::{self, Protection};
+use crate::testing::{self, Point, Protection};
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, Move, PageRange, PAGE_SIZE};
 use crate::vfs::rwsem::Exclusive;
 use crate::vfs::{trace, INode};
@@ -71,6 +71,7 @@ pub(super) fn collapse(file: &mut Exclusive<'_, Ochre>, offset: u64, len: u64) -
     let mut settled = false;
     loop {
         let (faults, held) = clear(file, gap, |file| check_collapse(file, offset, len))?;
+        testing::pause(Point::LayoutBroken);
         let inode = file.inode();
         let result = match held.is_empty() {
             true => take_out(inode, gap, None),
@@ -116,6 +117,7 @@ pub(super) fn insert(file: &mut Exclusive<'_, Ochre>, offset: u64, len: u64) -> 
         let (faults, _) = clear(file, nothing, |file| {
             check_insert(file, offset, len).map(|_| ())
         })?;
+        testing::pause(Point::LayoutBroken);
         let inode = file.inode();
         let (first, blocks) = (FileBlock(at), len / BLOCK);
         match engine(inode).insert(inner(inode), first, blocks, &Times::default()) {

@@ -7,8 +7,9 @@
 //! a test that died holds nobody for longer than [`LIMIT`].
 
 use super::{Failure, Point, Protection};
+use crate::engine::mutant::{self, Mutant};
 use crate::platform::log;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use kernel::{
     debugfs::{Dir, File},
     fmt,
@@ -24,9 +25,18 @@ const LIMIT: u32 = 20_000;
 const ANY: i32 = -1;
 
 /// Protections that are gone: one bit each.
-static WITHOUT: AtomicU32 = AtomicU32::new(0);
+static WITHOUT: AtomicU64 = AtomicU64::new(0);
 /// Failures that happen: one bit each.
-static FAILS: AtomicU32 = AtomicU32::new(0);
+static FAILS: AtomicU64 = AtomicU64::new(0);
+/// The engine's protection that is gone, as an index of [`ENGINE`] and 1; 0: none.
+static ENGINE_WITHOUT: AtomicUsize = AtomicUsize::new(0);
+
+/// Protections of the engine, which knows nothing of this file: the orderings that can be broken to test the crash explorer.
+const ENGINE: &[(&str, Mutant)] = &[
+    ("commit-fence", Mutant::NoCommitFence),
+    ("data-fence", Mutant::NoDataFence),
+    ("tail-zero", Mutant::NoTailZero),
+];
 
 struct State {
     /// Whom to hold: a task, [`ANY`], or 0.
@@ -74,12 +84,12 @@ pub(crate) fn pause(point: Point) {
 
 /// Whether a test has taken this protection away.
 pub(crate) fn without(protection: Protection) -> bool {
-    WITHOUT.load(Ordering::Relaxed) & (1 << protection as u32) != 0
+    WITHOUT.load(Ordering::Relaxed) & (1 << protection as u64) != 0
 }
 
 /// Whether a test wants this to fail.
 pub(crate) fn fails(failure: Failure) -> bool {
-    FAILS.load(Ordering::Relaxed) & (1 << failure as u32) != 0
+    FAILS.load(Ordering::Relaxed) & (1 << failure as u64) != 0
 }
 
 /// Sleeps until `condition` holds. `EINTR`: a signal, or it took too long.
@@ -109,25 +119,11 @@ fn text<'a>(reader: &mut UserSliceReader, buffer: &'a mut [u8; 256]) -> Result<&
     core::str::from_utf8(bytes).map_err(|_| EINVAL)
 }
 
-/// One bit for each name.
-fn bits<T: Copy>(
-    all: &[(&str, T)],
-    reader: &mut UserSliceReader,
-    bit: impl Fn(T) -> u32,
-) -> Result<u32> {
-    let mut buffer = [0; 256];
-    let mut bits = 0;
-    for name in text(reader, &mut buffer)?.split_ascii_whitespace() {
-        bits |= 1 << bit(find(all, name)?);
-    }
-    Ok(bits)
-}
-
 fn show<T: Copy>(
     all: &[(&str, T)],
-    bits: u32,
+    bits: u64,
     f: &mut fmt::Formatter<'_>,
-    bit: impl Fn(T) -> u32,
+    bit: impl Fn(T) -> u64,
 ) -> fmt::Result {
     for (name, _) in all
         .iter()
@@ -140,22 +136,45 @@ fn show<T: Copy>(
 
 fn show_without(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let bits = WITHOUT.load(Ordering::Relaxed);
-    show(Protection::ALL, bits, f, |member| member as u32)
+    show(Protection::ALL, bits, f, |member| member as u64)?;
+    let engine = ENGINE_WITHOUT.load(Ordering::Relaxed).checked_sub(1);
+    match engine.and_then(|index| ENGINE.get(index)) {
+        Some((name, _)) => writeln!(f, "{name}"),
+        None => Ok(()),
+    }
 }
 
 fn set_without(_: &(), reader: &mut UserSliceReader) -> Result {
-    let bits = bits(Protection::ALL, reader, |member| member as u32)?;
+    let mut buffer = [0; 256];
+    let (mut bits, mut engine) = (0, None);
+    for name in text(reader, &mut buffer)?.split_ascii_whitespace() {
+        match ENGINE.iter().position(|(text, _)| *text == name) {
+            Some(_) if engine.is_some() => return Err(EINVAL),
+            Some(index) => engine = Some(index),
+            None => bits |= 1 << find(Protection::ALL, name)? as u64,
+        }
+    }
     WITHOUT.store(bits, Ordering::Relaxed);
+    ENGINE_WITHOUT.store(engine.map_or(0, |index| index + 1), Ordering::Relaxed);
+    mutant::choose(
+        engine
+            .and_then(|index| ENGINE.get(index))
+            .map(|(_, mutant)| *mutant),
+    );
     Ok(())
 }
 
 fn show_fails(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let bits = FAILS.load(Ordering::Relaxed);
-    show(Failure::ALL, bits, f, |member| member as u32)
+    show(Failure::ALL, bits, f, |member| member as u64)
 }
 
 fn set_fails(_: &(), reader: &mut UserSliceReader) -> Result {
-    let bits = bits(Failure::ALL, reader, |member| member as u32)?;
+    let mut buffer = [0; 256];
+    let mut bits = 0;
+    for name in text(reader, &mut buffer)?.split_ascii_whitespace() {
+        bits |= 1 << find(Failure::ALL, name)? as u64;
+    }
     FAILS.store(bits, Ordering::Relaxed);
     Ok(())
 }

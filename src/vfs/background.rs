@@ -40,7 +40,7 @@ use super::{
     wait, Complete, FileSystem, SuperBlock,
 };
 use crate::bindings::c;
-use crate::testing::{self, Protection};
+use crate::testing::{self, Point, Protection};
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -283,6 +283,7 @@ impl<T: Complete> Background<T> {
                 ending = true;
                 reported = Instant::now();
             }
+            testing::pause(Point::ThreadPass);
             if list.take(&state.queue) {
                 sleep = SLEEP_MIN;
             }
@@ -511,8 +512,13 @@ pub(super) unsafe extern "C" fn drop_inode<T: Complete>(inode: *mut c::inode) ->
             return drop.into();
         };
         let active = (*(*inode).i_sb).s_flags & c::ochre_flags_OCHRE_SB_ACTIVE as usize != 0;
-        if ours.mapping().is_empty() || !active || testing::without(Protection::DeferEviction) {
+        let evict =
+            testing::without(Protection::DeferEviction) || testing::without(Protection::DropIdle);
+        if ours.mapping().is_empty() || !active || evict {
             return drop.into();
+        }
+        if testing::without(Protection::ClearDontcache) {
+            return 0;
         }
         let link = &(*inode.cast::<Container<T>>()).link;
         let kept = ours.super_block().background().push(inode, || {

@@ -18,6 +18,7 @@
 //! C header: `include/linux/dax.h`.
 
 use crate::bindings::c;
+use crate::testing::{Protection, Taken};
 use crate::vfs::inode::INode;
 use crate::vfs::iomap::{self, Operations};
 use crate::vfs::mapping::{InvalidateShared, PageRange};
@@ -120,12 +121,16 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
     /// Holds off a freeze, and notes that the file was modified.
     pub(crate) fn start_write(&self) -> PagefaultWrite<'a, T> {
-        // SAFETY: The super block lives as long as its inode. The file is kept open by the VMA.
-        unsafe {
-            c::ochre_start_pagefault(self.inode.super_block().as_ptr());
-            c::file_update_time((*self.vma()).vm_file);
+        let sb = self.inode.super_block().as_ptr();
+        // SAFETY: The super block lives as long as its inode.
+        let start = || unsafe { c::ochre_start_pagefault(sb) };
+        let taken = Taken::unless_without(Protection::HoldFreeze, start);
+        // SAFETY: The file is kept open by the VMA.
+        unsafe { c::file_update_time((*self.vma()).vm_file) };
+        PagefaultWrite {
+            taken,
+            inode: self.inode,
         }
-        PagefaultWrite { inode: self.inode }
     }
 
     /// Maps the page or pages, with the extents that `O` finds (or makes).
@@ -191,12 +196,15 @@ impl<'a, T: FileSystem> Fault<'a, T> {
 
 /// Holds off a freeze of the filesystem while a page is made writable.
 pub(crate) struct PagefaultWrite<'a, T: FileSystem> {
+    taken: Taken,
     inode: &'a INode<T>,
 }
 
 impl<T: FileSystem> Drop for PagefaultWrite<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: Started in `start_write`.
-        unsafe { c::ochre_end_pagefault(self.inode.super_block().as_ptr()) };
+        if self.taken.yes() {
+            // SAFETY: Started in `start_write`.
+            unsafe { c::ochre_end_pagefault(self.inode.super_block().as_ptr()) };
+        }
     }
 }

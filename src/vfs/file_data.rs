@@ -15,6 +15,7 @@
 //! C headers: `include/linux/fs.h`, `include/linux/mm.h`.
 
 use crate::bindings::c;
+use crate::testing::{self, Failure};
 use crate::vfs::dax::{Fault, FaultResult};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::inode::INode;
@@ -204,6 +205,9 @@ impl<T: FileData> Tables<T> {
             let result = c::generic_file_open(inode, file);
             if result == 0 {
                 INode::<T>::from_raw(inode).opened();
+                if testing::fails(Failure::Dontcache) {
+                    c::ochre_inode_set_dontcache(inode);
+                }
             }
             result
         }

@@ -16,6 +16,7 @@
 //! C header: `include/linux/iomap.h`.
 
 use crate::bindings::c;
+use crate::testing::{self, Protection};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::inode::INode;
 use crate::vfs::memalloc::NofsScope;
@@ -138,6 +139,9 @@ unsafe extern "C" fn begin<T: FileSystem, O: Operations<T>>(
         (*iomap).length = extent.len;
         (*iomap).type_ = kind as u16;
         (*iomap).flags = 0;
+        if testing::without(Protection::NeverNew) && extent.finish {
+            (*iomap).flags = c::IOMAP_F_NEW as u16;
+        }
         (*iomap).bdev = device.block_device();
         (*iomap).dax_dev = device.as_ptr();
         // A mere mark for `end`: never dereferenced.

@@ -25,7 +25,7 @@
 //! C headers: `include/linux/pagemap.h`, `include/linux/dax.h`.
 
 use crate::bindings::c;
-use crate::testing::{self, Protection, Taken};
+use crate::testing::{self, Point, Protection, Taken};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::inode::INode;
 use crate::vfs::FileSystem;
@@ -455,6 +455,12 @@ impl<T: FileSystem> Move<'_, '_, T> {
     /// The file's blocks have moved; the entry follows.
     pub(crate) fn finish(mut self) {
         self.begun = false;
+        let _share = !testing::without(Protection::ShareWhileMoved);
+        #[cfg(ochre_test)]
+        // SAFETY: Sets a word.
+        unsafe {
+            c::ochre_test_share_while_moved(_share)
+        };
         // SAFETY: Begun, and the lock has been held since.
         unsafe {
             c::ochre_dax_move_commit(
@@ -520,10 +526,16 @@ impl BusyPage<'_> {
     /// Sleeps until the page is idle, but not for longer than `milliseconds`: a page that was
     /// faulted in again is held by its mapping, and nobody would wake us. `EINTR`: a fatal signal.
     pub(crate) fn wait(&self, milliseconds: u32) -> Result {
+        let limit = match testing::without(Protection::WaitLimit) {
+            true => u32::MAX / 2,
+            false => milliseconds,
+        };
         // SAFETY: The page is there by the invariant. The call reads its count.
-        match unsafe { c::ochre_wait_page_idle(self.page.as_ptr(), milliseconds) } {
+        let result = match unsafe { c::ochre_wait_page_idle(self.page.as_ptr(), limit) } {
             error if error == EINTR.to_errno() => Err(EINTR),
             _ => Ok(()),
-        }
+        };
+        testing::pause(Point::WaitOver);
+        result
     }
 }
