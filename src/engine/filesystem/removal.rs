@@ -34,7 +34,8 @@ const REMOVAL_BUDGET: usize = 2048;
 
 impl<M: Media> Filesystem<M> {
     /// Sets the size, up or down, and frees what lies beyond it. The caller has unmapped and waited for every page beyond
-    /// it. Growing zeroes the tail of the old last block first; shrinking zeroes the tail of the new one afterwards.
+    /// it. Growing zeroes the tail of the old last block first; shrinking zeroes the tail of the new one afterwards. The size
+    /// that the file has already is a shrink too: it gives back what was preallocated behind the end.
     pub fn truncate(&self, inode: &Inode, new_size: u64, times: &Times) -> Result<()> {
         check_range(inode, FileBlock(0), 1)?;
         if new_size > MAX_FILE_SIZE {
@@ -44,13 +45,6 @@ impl<M: Media> Filesystem<M> {
         if new_size > old_size {
             self.zero_tail(inode, old_size)?;
             return self.set_size_only(inode, new_size, times);
-        }
-        if new_size == old_size {
-            let done = self.change(inode, Purpose::Removal, |_, record| {
-                set_times(record, times);
-                Ok(())
-            });
-            return self.note(done);
         }
         let from = FileBlock::after(new_size);
         // What the zeroing of the tail will look at: it comes when nothing may fail for want of memory any more.

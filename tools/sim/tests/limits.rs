@@ -251,3 +251,38 @@ fn no_memory_changes_nothing() {
         }
     }
 }
+
+/// ftruncate to the size that a file has is how a program gives back what it had preallocated behind the end.
+#[test]
+fn a_truncate_to_the_same_size_gives_back_what_lies_behind_it() {
+    let fs = Fs::mount(image::formatted(24 << 20), &MountOptions::default()).expect("mount");
+    let root = fs.iget(fs.root()).expect("root");
+    let none = Times::default();
+    for (name, size) in [
+        (&b"empty"[..], 0),
+        (b"whole", 10 * BLOCK_SIZE),
+        (b"ragged", 10 * BLOCK_SIZE - 100),
+    ] {
+        let file = fs
+            .create(&root, name, &new(FileKind::Regular))
+            .expect("create");
+        for block in 0..size.div_ceil(BLOCK_SIZE) {
+            write(&fs, &file, block).expect("write");
+        }
+        fs.truncate(&file, size, &none).expect("truncate");
+        let (blocks, free) = (file.attributes().blocks, fs.statfs().free);
+        // In pieces, so that the extents become a tree.
+        for n in 0..40 {
+            fs.preallocate(&file, FileBlock(20 + n * 3), 2, None, &none)
+                .expect("preallocate");
+        }
+        assert!(file.attributes().blocks >= blocks + 80);
+        fs.truncate(&file, size, &none).expect("truncate");
+        assert_eq!(file.attributes().size, size);
+        // The tree may keep its last leaf.
+        assert!(file.attributes().blocks <= blocks + 1);
+        assert!(fs.statfs().free + 1 >= free);
+        assert!(!fs.is_truncating(&file));
+    }
+    assert_sound(fs.media(), false);
+}
