@@ -45,7 +45,16 @@ impl<M: Media> Filesystem<M> {
         rescue: Option<FileBlock>,
         times: &Times,
     ) -> Result<u64> {
-        self.note(self.collapse_inner(inode, first, blocks, rescue, times))
+        let size = self.note(self.collapse_inner(inode, first, blocks, rescue, times))?;
+        self.zero_moved_tail(inode, size);
+        Ok(size)
+    }
+
+    /// What a mapping stored behind the end of the file, in its last block, has moved along with it. It cannot become the file's, since
+    /// growth zeroes it, but would be seen in the mapped page; zeros are what one may expect there after a change of size. A failure
+    /// is none of the call, which has happened.
+    fn zero_moved_tail(&self, inode: &Inode, size: u64) {
+        let _ = self.zero_tail(inode, size);
     }
 
     fn collapse_inner(
@@ -175,7 +184,9 @@ impl<M: Media> Filesystem<M> {
     /// Opens a hole of `blocks` blocks at `at`; what lies there moves back. Returns the new size. `at` is before the end of the
     /// file, else `Invalid`. `Again`: what is pending behind the end is in the way.
     pub fn insert(&self, inode: &Inode, at: FileBlock, blocks: u64, times: &Times) -> Result<u64> {
-        self.note(self.insert_inner(inode, at, blocks, times))
+        let size = self.note(self.insert_inner(inode, at, blocks, times))?;
+        self.zero_moved_tail(inode, size);
+        Ok(size)
     }
 
     fn insert_inner(

@@ -144,6 +144,35 @@ fn thousands_of_extents_move() {
     assert_sound(fs.media(), true);
 }
 
+/// A mapping can store behind the end of the file, up to the end of the page; that page moves.
+#[test]
+fn what_was_stored_behind_the_end_does_not_move_along() {
+    let (fs, file) = mounted(24 << 20);
+    for n in 0..9 {
+        write(&fs, &file, n);
+    }
+    let ragged = 8 * BLOCK_SIZE + 1000;
+    fs.truncate(&file, ragged, &NONE).expect("truncate");
+    let tail = || {
+        let last = map(&fs, &file)[&(file.attributes().size / BLOCK_SIZE)].0;
+        last.address() + 1000
+    };
+    let junk = || fs.media().store(tail(), &[7; 3000]);
+    let found = || {
+        let mut bytes = [1; 3000];
+        fs.media().read(tail(), &mut bytes).expect("read");
+        bytes
+    };
+    junk();
+    fs.insert(&file, FileBlock(3), 2, &NONE).expect("insert");
+    assert!(found() == [0; 3000], "zeros behind the end");
+    junk();
+    fs.collapse(&file, FileBlock(1), 5, None, &NONE)
+        .expect("collapse");
+    assert!(found() == [0; 3000], "zeros behind the end");
+    close(&fs, &file);
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let (fs, file) = mounted(24 << 20);
