@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz fuzz-guest fuzz-targets debug-test stress crash crash-vm shell guest modules tools bench bench-scale check fmt env install clean cache-clean
+.PHONY: help demo test fuzz fuzz-guest fuzz-targets debug-test stress crash crash-vm xfstests shell guest modules tools bench bench-scale check fmt env install clean cache-clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,10 @@ tools: ## build/bin/mkfs.ochre, fsck.ochre, ochre: static
 
 crash-vm: ## records a run of the real module, and explores what a power cut could have left; SEED= SIZE= STATES= (scripts/crash-vm)
 	@scripts/crash-vm
+
+xfstests: tools ## xfstests on Ochre, from the built tree XFSTESTS=<folder>; TESTS="-g quick" or "generic/001 ..." LAYOUT=wait KVER=debug
+	@test -n "$(XFSTESTS)" || { echo 'make xfstests wants XFSTESTS=<folder of a built xfstests>: tests/README.md says how' >&2; exit 2; }
+	@MODULE=$$(scripts/build-module) && export MODULE && tests/xfstests/run $(XFSTESTS) $(if $(LAYOUT),LAYOUT=$(LAYOUT)) $(TESTS)
 
 fuzz: ## damages filesystems, right checksums and all, and lets the engine loose on them: 100,000 images; BUDGET=<s> goes on for so long
 	@cd tools && cargo run --quiet --release -p ochre-mutate --bin ochre-bad-images -- fuzz --repair $(if $(BUDGET),--seconds $(BUDGET) -n 4000000000) $(if $(SEED),--seed $(SEED))
