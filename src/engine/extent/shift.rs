@@ -8,7 +8,7 @@
 //!
 //! Why anew: the key of every extent behind the place changes, and of a file in many pieces they do not fit into a record. So
 //! the record holds none of them: only the inode's new root, and the bits of the nodes that come and go. Neighbouring
-//! nodes share an entry, so some 2000 runs of old nodes (half a million extents and more) are what a file may have; with more
+//! nodes share an entry, so 1800 runs of old nodes (a quarter of a million extents and more) are what a file may have; with more
 //! the call says that there is no space, and nothing has changed.
 //!
 //! # Hazard

@@ -198,7 +198,52 @@ fn a_lost_block_of_a_file_is_an_error_until_it_is_written_anew() {
 #[test]
 fn whatever_takes_a_lost_block_out_of_a_file_quarantines_it() {
     type Call = fn(&Fs, Inode);
-    let calls: [(&str, Call); 4] = [
+    /// Where blocks of held pages go.
+    const FAR: FileBlock = FileBlock::PARKED;
+    let calls: [(&str, Call); 10] = [
+        ("collapse", |fs, file| {
+            fs.collapse(&file, FileBlock(3), 3, None, &Times::default())
+                .expect("collapse");
+            assert!((0..7).all(|at| read(fs, &file, at) == Ok(1)));
+        }),
+        ("collapse over held pages", |fs, file| {
+            fs.collapse(&file, FileBlock(3), 3, Some(FAR), &Times::default())
+                .expect("collapse");
+            while fs.free_beyond(&file, FAR).expect("free") {}
+            assert!((0..7).all(|at| read(fs, &file, at) == Ok(1)));
+        }),
+        ("parking", |fs, file| {
+            fs.park(&file, FileBlock(4), 1, FAR.plus(4)).expect("park");
+            assert_eq!(read(fs, &file, 4), Ok(0));
+            while fs.free_beyond(&file, FAR).expect("free") {}
+        }),
+        ("parking, then unlink", |fs, file| {
+            fs.park(&file, FileBlock(4), 1, FAR.plus(4)).expect("park");
+            let root = fs.iget(fs.root()).expect("root");
+            fs.unlink(&root, b"file", &file, Timestamp(9))
+                .expect("unlink");
+            fs.evict(&file).expect("evict");
+        }),
+        ("a truncate over held pages", |fs, file| {
+            fs.truncate_size(&file, 2 * BLOCK_SIZE, &Times::default())
+                .expect("truncate");
+            // The file grows over them while they are held: what is lost stays an error, the rest is zeros.
+            fs.reclaim(&file, FileBlock(6)).expect("reclaim");
+            fs.set_size_only(&file, 6 * BLOCK_SIZE, &Times::default())
+                .expect("growth");
+            assert_eq!(read(fs, &file, 4), Err(Error::Poisoned));
+            assert!([2, 3, 5].iter().all(|at| read(fs, &file, *at) == Ok(0)));
+            while fs.free_beyond(&file, FileBlock(6)).expect("free") {}
+            fs.truncate(&file, BLOCK_SIZE, &Times::default())
+                .expect("truncate");
+        }),
+        ("zero range, then a write", |fs, file| {
+            fs.zero_range(&file, FileBlock(3), FileBlock(6), None, &Times::default())
+                .expect("zero");
+            assert!((3..6).all(|at| read(fs, &file, at) == Ok(0)));
+            write(fs, &file, 4, 1, 8).expect("write");
+            assert_eq!(read(fs, &file, 4), Ok(8));
+        }),
         ("punch", |fs, file| {
             fs.punch(&file, FileBlock(3), FileBlock(6), &Times::default())
                 .expect("punch");
@@ -236,6 +281,60 @@ fn whatever_takes_a_lost_block_out_of_a_file_quarantines_it() {
         fs.unmount().expect("unmount");
         assert!(media.is_poisoned(lost.address(), BLOCK_SIZE), "{name}");
         assert_sound(&media);
+    }
+}
+
+#[test]
+fn what_moves_takes_its_lost_blocks_along() {
+    let media = image::formatted(SIZE);
+    let fs = mount(&media);
+    let file = create(&fs, "file");
+    write(&fs, &file, 0, 10, 1).expect("write");
+    lose(&fs, block_of(&fs, &file, 4));
+    let lost_at = |expected: u64, end: u64| {
+        for at in 0..end {
+            let lost = read(&fs, &file, at) == Err(Error::Poisoned);
+            assert_eq!(lost, at == expected, "block {at}");
+        }
+    };
+    fs.collapse(&file, FileBlock(1), 2, None, &Times::default())
+        .expect("collapse");
+    lost_at(2, 8);
+    fs.insert(&file, FileBlock(2), 6, &Times::default())
+        .expect("insert");
+    lost_at(8, 14);
+    fs.insert(&file, FileBlock(9), 1, &Times::default())
+        .expect("insert");
+    lost_at(8, 15);
+    write(&fs, &file, 8, 1, 5).expect("write");
+    assert_eq!(read(&fs, &file, 8), Ok(5));
+    fs.unmount().expect("unmount");
+    assert_sound(&media);
+}
+
+#[test]
+fn a_lost_node_ends_a_collapse_before_anything_has_changed() {
+    let media = image::formatted(SIZE);
+    let fs = mount(&media);
+    let file = create(&fs, "file");
+    for at in 0..600 {
+        write(&fs, &file, at * 2, 1, 1).expect("write");
+    }
+    let address = fs.volume().inode_address(file.ino()).expect("address");
+    let root = Block(media.read_u64(address + 144).expect("read"));
+    fs.unmount().expect("unmount");
+    for insert in [false, true] {
+        let media = media.snapshot();
+        media.poison(root.address(), BLOCK_SIZE);
+        let fs = mount(&media);
+        let file = fs.iget(file.ino()).expect("file");
+        let size = file.attributes().size;
+        let done = match insert {
+            false => fs.collapse(&file, FileBlock(3), 5, None, &Times::default()),
+            true => fs.insert(&file, FileBlock(3), 5, &Times::default()),
+        };
+        assert!(done.is_err() && fs.read_only_error(), "{done:?}");
+        assert_eq!(file.attributes().size, size);
     }
 }
 
@@ -475,7 +574,43 @@ fn random_work_on_a_failing_medium() {
         let at = random.below(END);
         let len = 1 + random.below(8);
         let fill = 1 + (round % 250) as u8;
-        match random.below(9) {
+        match random.below(12) {
+            9 => {
+                // A hole comes, as many blocks go: the file keeps its size.
+                let (to, end) = (random.below(END), file.attributes().size / BLOCK_SIZE);
+                if at < end && to + len < end {
+                    fs.insert(&file, FileBlock(at), len, &Times::default())
+                        .expect("insert");
+                    fs.collapse(&file, FileBlock(to), len, None, &Times::default())
+                        .expect("collapse");
+                    let entries = std::mem::take(&mut model).into_iter();
+                    let moved = entries.map(|(b, v)| (if b < at { b } else { b + len }, v));
+                    let kept = moved.filter(|(b, _)| !(to..to + len).contains(b));
+                    model = kept
+                        .map(|(b, v)| (if b < to { b } else { b - len }, v))
+                        .collect();
+                }
+            }
+            10 => {
+                fs.zero_range(
+                    &file,
+                    FileBlock(at),
+                    FileBlock(at + len),
+                    None,
+                    &Times::default(),
+                )
+                .expect("zero");
+                for (_, value) in model.range_mut(at..at + len) {
+                    *value = Ok(0);
+                }
+            }
+            11 => {
+                let far = FileBlock::PARKED;
+                if fs.park(&file, FileBlock(at), 1, far.plus(at)).is_ok() {
+                    model.remove(&at);
+                    while fs.free_beyond(&file, far).expect("free") {}
+                }
+            }
             0..=2 => {
                 write(&fs, &file, at, len, fill).expect("write");
                 model.extend((at..at + len).map(|at| (at, Ok(fill))));
@@ -521,7 +656,7 @@ fn random_work_on_a_failing_medium() {
                     MappingState::Hole => {
                         let base = fs.volume().geometry().ag_base(0);
                         let block = base.plus(2048 + random.below(6000));
-                        let mine = (0..END + 9).any(|at| {
+                        let mine = (0..END * 3).any(|at| {
                             let state = fs.map(&file, FileBlock(at), 1).expect("map").state;
                             state == MappingState::Written(block)
                                 || state == MappingState::Unwritten(block)
@@ -542,7 +677,7 @@ fn random_work_on_a_failing_medium() {
             }
         }
     }
-    for at in 0..END + 9 {
+    for at in 0..END * 3 {
         let expected = model.get(&at).copied().unwrap_or(Ok(0));
         assert_eq!(read(&fs, &file, at), expected, "block {at}, seed {seed}");
     }

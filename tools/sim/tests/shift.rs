@@ -247,6 +247,92 @@ fn what_is_pending_stays_where_it_is() {
     assert_sound(fs.media(), true);
 }
 
+#[test]
+fn blocks_that_were_reclaimed_for_growth_are_in_the_way_of_what_moves() {
+    let (fs, file) = mounted(24 << 20);
+    for n in 0..100 {
+        write(&fs, &file, n);
+    }
+    fs.truncate_size(&file, 60 * BLOCK_SIZE, &NONE)
+        .expect("truncate");
+    fs.reclaim(&file, FileBlock(80)).expect("reclaim");
+    let before = map(&fs, &file);
+    // The file may grow over them: they hold zeros.
+    assert_eq!(fs.may_grow(&file, 70 * BLOCK_SIZE), Ok(true));
+    // What lies at their place would get there, and two extents cannot have one place.
+    for blocks in [1, 10, 20, 30] {
+        let over = fs.insert(&file, FileBlock(3), blocks, &NONE);
+        assert_eq!(over, Err(Error::Again));
+    }
+    assert!(map(&fs, &file) == before);
+    assert_eq!(file.attributes().size, 60 * BLOCK_SIZE);
+    // The file grew over some: those are its own, and move; the rest is pending as before.
+    fs.reclaim(&file, FileBlock(70)).expect("reclaim");
+    fs.set_size_only(&file, 70 * BLOCK_SIZE, &NONE)
+        .expect("growth");
+    fs.collapse(&file, FileBlock(65), 2, None, &NONE)
+        .expect("collapse");
+    fs.insert(&file, FileBlock(0), 2, &NONE).expect("insert");
+    let over = fs.insert(&file, FileBlock(0), 1, &NONE);
+    assert_eq!(over, Err(Error::Again));
+    assert!(fs.is_truncating(&file));
+    while fs.free_beyond(&file, FileBlock(70)).expect("free") {}
+    assert_eq!(map(&fs, &file).len(), 68);
+    assert!(!fs.is_truncating(&file));
+    close(&fs, &file);
+    assert_sound(fs.media(), true);
+}
+
+/// Half a million extents in leaves that are nobody's neighbours: more runs of nodes come free than may wait for a checkpoint.
+#[test]
+fn more_nodes_than_one_transaction_can_free_are_an_error_before_anything_changed() {
+    const EXTENTS: u64 = 122_000;
+    let (fs, file) = mounted(3 << 30);
+    let root = fs.iget(fs.root()).expect("root");
+    let new = NewInode {
+        mode: FileKind::Regular.mode_bits() | 0o644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        symlink: None,
+        flags: 0,
+        project: 0,
+        time: Timestamp(5),
+    };
+    let other = fs.create(&root, b"other", &new).expect("create");
+    for file in [&file, &other] {
+        let blocks = EXTENTS * 2;
+        let size = Some(blocks * BLOCK_SIZE);
+        fs.preallocate(file, FileBlock(0), blocks, size, &NONE)
+            .expect("preallocate");
+    }
+    // Each takes two extents more; the trees grow in turn.
+    for n in (0..EXTENTS).rev() {
+        write(&fs, &file, n * 2);
+        write(&fs, &other, n * 2);
+    }
+    assert_eq!(Error::TooLarge.errno(), Error::NoSpace.errno());
+    let before = (file.attributes(), fs.statfs().free, map(&fs, &file));
+    let state = || (file.attributes(), fs.statfs().free, map(&fs, &file));
+    let collapse = |first, len| fs.collapse(&file, FileBlock(first), len, None, &NONE);
+    assert_eq!(collapse(1, 7), Err(Error::TooLarge));
+    let rescue = fs.collapse(&file, FileBlock(1), 7, Some(FileBlock(FAR + 1)), &NONE);
+    assert_eq!(rescue, Err(Error::TooLarge));
+    let insert = |at, len| fs.insert(&file, FileBlock(at), len, &NONE);
+    assert_eq!(insert(1, 7), Err(Error::TooLarge));
+    assert!(state() == before);
+    // Nearer to its end there are fewer, and those are neighbours afterwards.
+    let mut model = before.2;
+    for at in [EXTENTS, 1] {
+        insert(at, 7).expect("insert");
+        model = inserted(&model, at, 7);
+    }
+    assert!(map(&fs, &file) == model);
+    fs.evict(&other).expect("evict");
+    close(&fs, &file);
+    assert_sound(fs.media(), true);
+}
+
 /// Runs a change with power cuts at its fences; afterwards the file is as it was or as it is now.
 fn with_cuts(file: &Inode, fs: &Filesystem<SimMedia>, change: impl FnOnce()) {
     let images = Arc::new(Mutex::new(Vec::new()));
