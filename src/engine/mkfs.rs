@@ -46,6 +46,19 @@ pub struct MkfsOptions {
     pub owner: (u32, u32),
 }
 
+impl MkfsOptions {
+    fn lanes(&self) -> u32 {
+        let few = self.size <= 256 << 20;
+        self.lanes.unwrap_or(if few { 4 } else { 16 })
+    }
+
+    /// What will be where; `None`: the device is too small.
+    pub fn geometry(&self) -> Option<Geometry> {
+        let blocks = (self.size >= MIN_SIZE).then_some(self.size >> BLOCK_SHIFT)?;
+        Geometry::plan(blocks, self.phase, self.lanes())
+    }
+}
+
 /// Makes a filesystem on `media`; what was there is lost. `progress` is told the share that is done, in groups.
 pub fn mkfs<M: Media>(
     media: &M,
@@ -71,14 +84,12 @@ pub fn mkfs<M: Media>(
             device: media.size() >> BLOCK_SHIFT,
         });
     }
-    let lanes = options
-        .lanes
-        .unwrap_or(if options.size <= 256 << 20 { 4 } else { 16 });
+    let lanes = options.lanes();
     let phase_ok = options.phase % BLOCK_SIZE == 0 && options.phase < SLOT_BLOCKS * BLOCK_SIZE;
     if !lanes.is_power_of_two() || !(MIN_LANES..=MAX_LANES).contains(&lanes) || !phase_ok {
         return Err(Error::Invalid);
     }
-    let geometry = Geometry::plan(blocks, options.phase, lanes).ok_or(Error::TooSmall {
+    let geometry = options.geometry().ok_or(Error::TooSmall {
         size: options.size,
         minimum: MIN_SIZE + u64::from(lanes) * (1 << 20),
     })?;

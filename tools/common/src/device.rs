@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -127,6 +128,18 @@ pub struct Device {
     pub facts: Option<BlockFacts>,
     /// Whether this is a block device and not a file.
     pub is_block: bool,
+}
+
+impl Device {
+    /// Bytes that the kernel knows cannot be read, as of now.
+    pub fn bad_blocks(&self) -> Vec<Range<u64>> {
+        let number = self.file.metadata().map(|metadata| metadata.rdev());
+        let facts = number
+            .ok()
+            .filter(|_| self.is_block)
+            .and_then(|number| Sysfs::default().describe(major(number), minor(number)));
+        facts.map_or_else(Vec::new, |facts| facts.bad)
+    }
 }
 
 /// Opens `path`. `create`, a size in bytes, makes or extends an image file.
@@ -331,6 +344,7 @@ mod tests {
             namespace: Some("namespace7.0".into()),
             mode: Mode::Raw,
             physical: Some(0),
+            bad: Vec::new(),
         };
         let text = not_mappable(&block(Some(facts.clone()))).unwrap();
         assert!(text.contains("raw mode"), "{text}");

@@ -17,12 +17,16 @@ use std::sync::Mutex;
 
 use ochre::engine::error::{Error, Result};
 use ochre::engine::media::Media;
+use ochre::engine::types::BLOCK_SIZE;
 use rustix::fs::{fadvise, fallocate, Advice, FallocateFlags};
 
 use crate::device::Device;
 
 /// From here on zeros are punched into an image file instead of written.
 const PUNCH: u64 = 64 << 10;
+
+/// The error of a place that cannot be read or written.
+const EIO: i32 = 5;
 
 /// A [`Media`] over an open file or block device.
 #[derive(Debug)]
@@ -81,14 +85,39 @@ impl Image {
             .take()
     }
 
-    fn note(&self, result: io::Result<()>) {
+    /// Keeps the first error, with its place.
+    fn note(&self, address: u64, result: io::Result<()>) {
         if let Err(error) = result {
+            let error = io::Error::new(error.kind(), format!("at byte {address:#x}: {error}"));
             let mut first = self
                 .error
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             first.get_or_insert(error);
         }
+    }
+
+    /// Stores whole blocks. The system reads a block before it changes a part of it, and of a bad block it cannot; one that is
+    /// written as a whole is cured, if the device can do that. What else was in it is lost, and becomes zeros.
+    fn replace_blocks(&self, address: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address + done as u64;
+            let within = usize::try_from(at % BLOCK_SIZE).unwrap_or(0);
+            let mut block = [0; BLOCK_SIZE as usize];
+            if self
+                .file
+                .read_exact_at(&mut block, at - at % BLOCK_SIZE)
+                .is_err()
+            {
+                block.fill(0);
+            }
+            let part = (block.len() - within).min(bytes.len() - done);
+            block[within..within + part].copy_from_slice(&bytes[done..done + part]);
+            self.file.write_all_at(&block, at - at % BLOCK_SIZE)?;
+            done += part;
+        }
+        Ok(())
     }
 
     fn write_zeros(&self, mut address: u64, mut len: u64) -> io::Result<()> {
@@ -129,10 +158,15 @@ impl Media for Image {
     fn store(&self, address: u64, bytes: &[u8]) {
         let end = address.checked_add(bytes.len() as u64);
         if end.is_none_or(|end| end > self.size) {
-            self.note(Err(io::Error::other("a store outside the device")));
+            self.note(address, Err(io::Error::other("a store outside the device")));
             return;
         }
-        self.note(self.file.write_all_at(bytes, address));
+        let stored = self.file.write_all_at(bytes, address);
+        let stored = stored.or_else(|error| match error.raw_os_error() {
+            Some(EIO) => self.replace_blocks(address, bytes),
+            _ => Err(error),
+        });
+        self.note(address, stored);
     }
 
     fn store_u64(&self, address: u64, value: u64) {
@@ -145,10 +179,10 @@ impl Media for Image {
 
     fn zero(&self, address: u64, len: u64) {
         if address.checked_add(len).is_none_or(|end| end > self.size) {
-            self.note(Err(io::Error::other("a store outside the device")));
+            self.note(address, Err(io::Error::other("a store outside the device")));
             return;
         }
-        self.note(self.write_zeros(address, len));
+        self.note(address, self.write_zeros(address, len));
     }
 
     fn zero_through(&self, address: u64, len: u64) {
@@ -247,6 +281,12 @@ mod tests {
         image.store(0, &[7; 200_000]);
         image.zero(8192, 131_072);
         image.store_u64(16, u64::from_le_bytes(*b"OCHREFS1"));
+        // As if the system could not change parts of blocks.
+        image.replace_blocks(4090, &[8; 4000]).unwrap();
+        let mut part = [0; 4002];
+        image.read(4089, &mut part).unwrap();
+        assert_eq!((part[0], part[1], part[4000], part[4001]), (7, 8, 8, 7));
+        image.replace_blocks(4090, &[7; 4000]).unwrap();
         let mut bytes = vec![0; 200_000];
         image.read(0, &mut bytes).unwrap();
         assert_eq!(&bytes[16..24], b"OCHREFS1");

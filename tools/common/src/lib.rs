@@ -13,6 +13,7 @@ pub mod signature;
 pub mod sysfs;
 pub mod units;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// The program's arguments; or what to exit with, after the help text or what is wrong with them was printed.
@@ -27,8 +28,14 @@ pub fn arguments<A: clap::Parser>(usage: u8) -> Result<A, ExitCode> {
     })
 }
 
+/// Says `program: message` on the standard error stream. If that cannot be written to, there is nobody to tell: `eprintln!` would end
+/// the program, in the midst of its work.
+pub fn complain(program: &str, message: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{program}: {message}");
+}
+
 /// Says `program: message` on the standard error stream and gives the exit status.
 pub fn fail(program: &str, status: u8, message: impl std::fmt::Display) -> ExitCode {
-    eprintln!("{program}: {message}");
+    complain(program, message);
     ExitCode::from(status)
 }

@@ -11,6 +11,7 @@
 //! The root of the tree is a parameter, so that the tests can use a made-up one.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Bytes in a sector, the unit of sysfs's `start` and `size`.
@@ -49,6 +50,8 @@ pub struct BlockFacts {
     pub mode: Mode,
     /// Physical address of the first byte of the device, when the kernel tells.
     pub physical: Option<u64>,
+    /// Bytes of the device that the kernel knows cannot be read.
+    pub bad: Vec<Range<u64>>,
 }
 
 impl BlockFacts {
@@ -132,6 +135,7 @@ impl Sysfs {
             namespace,
             mode,
             physical,
+            bad: bad_blocks(&directory, &disk, start),
         })
     }
 
@@ -166,6 +170,21 @@ impl Sysfs {
         }
         None
     }
+}
+
+/// What the disk's list says of a device that begins at byte `start` of it.
+fn bad_blocks(directory: &Path, disk: &Path, start: u64) -> Vec<Range<u64>> {
+    let size = number(&directory.join("size")).map_or(u64::MAX, |sectors| sectors * SECTOR);
+    let range = |line: &str| {
+        let mut words = line.split_whitespace().map(|word| word.parse::<u64>().ok());
+        let (first, count) = (words.next()??, words.next()??);
+        let first = first.checked_mul(SECTOR)?;
+        let end = first.checked_add(count.checked_mul(SECTOR)?)?;
+        let inside = first.saturating_sub(start)..end.saturating_sub(start).min(size);
+        (!inside.is_empty()).then_some(inside)
+    };
+    let list = text(&disk.join("badblocks")).unwrap_or_default();
+    list.lines().filter_map(range).collect()
 }
 
 fn file_name(path: &Path) -> Option<String> {
@@ -231,6 +250,16 @@ mod tests {
             at.join("devices/ndbus0/region0/pfn0.1/block/pmem0/device"),
         )
         .unwrap();
+        put(
+            at,
+            "devices/ndbus0/region0/pfn0.1/block/pmem0/badblocks",
+            "8 1\n2064 16\n9999999 8\n",
+        );
+        put(
+            at,
+            "devices/ndbus0/region0/pfn0.1/block/pmem0/pmem0p1/size",
+            "8192\n",
+        );
         // A raw one.
         put(
             at,
@@ -275,6 +304,11 @@ mod tests {
         assert_eq!(facts.namespace.as_deref(), Some("namespace0.0"));
         assert_eq!(facts.physical, Some(0x2_4020_0000 + 2056 * 512));
         assert_eq!(facts.phase(), Some(2056 * 512));
+        // Of the disk's bad blocks those that are inside, counted from its own start.
+        assert_eq!(facts.bad, [4096..3 * 4096]);
+        let disk = Sysfs::at(root.path()).describe(259, 0).unwrap();
+        assert_eq!(disk.bad.len(), 3);
+        assert_eq!(disk.bad[0], 4096..4608);
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn main() -> ExitCode {
             ExitCode::from(status)
         }
         Err(message) => {
-            output.abandon();
+            output.abandon(&arguments.device, &message);
             ochre_tools::fail("fsck.ochre", OPERATIONAL, message)
         }
     }

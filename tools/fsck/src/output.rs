@@ -2,8 +2,11 @@
 
 //! What a person, or a program, gets to see.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{stderr, stdin, stdout, IsTerminal, Write};
+use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +15,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ochre::engine::error::Error;
 use ochre::engine::fsck::{Action, Class, Issue, Observer, Outcome, Repairer, Stage, Summary};
 use ochre::engine::superblock::SuperInfo;
+use ochre::engine::types::BLOCK_SIZE;
 use ochre_tools::units::show_size;
 use serde::Serialize;
 
 use crate::{Arguments, CANCELLED};
+
+/// Bad blocks that are listed at most.
+const MOST_BAD: usize = 1 << 16;
 
 /// Who decides about repairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +65,8 @@ struct Report {
     unmounted: bool,
     checked: bool,
     superblock_restored: bool,
+    /// Blocks that the device lists as bad.
+    bad_blocks: Vec<u64>,
     records_replayed: Option<u64>,
     replay_error: Option<String>,
     orphans_finished: u64,
@@ -80,7 +89,9 @@ struct Report {
     refused: Option<&'static str>,
     /// What is still wrong after the repair.
     left: Vec<Finding>,
-    /// `clean`, `corrected`, `errors left` or `cancelled`.
+    /// Why nothing could be done.
+    error: Option<String>,
+    /// `clean`, `corrected`, `errors left`, `cancelled` or `failed`.
     result: &'static str,
 }
 
@@ -94,6 +105,8 @@ pub struct Output {
     /// Where `-C` wants progress in numbers.
     numbers: Option<File>,
     mode: Mode,
+    /// Something is wrong, and there is nobody to be asked.
+    unasked: bool,
     /// The answer "all" was given.
     all: bool,
     /// Checks after a repair.
@@ -147,6 +160,7 @@ impl Output {
             report: Report::default(),
             numbers,
             mode: Mode::Nobody,
+            unasked: false,
             all: false,
             second: false,
             interrupted,
@@ -163,12 +177,34 @@ impl Output {
         self.report.issues.iter().all(|finding| finding.safe)
     }
 
+    /// What the device lists as bad. Metadata there is found by the check; the bytes of files are not read by it.
+    pub fn bad_blocks(&mut self, bad: &[Range<u64>]) {
+        let blocks = bad
+            .iter()
+            .flat_map(|range| range.start / BLOCK_SIZE..range.end.div_ceil(BLOCK_SIZE));
+        let blocks: BTreeSet<u64> = blocks.take(MOST_BAD).collect();
+        self.report.bad_blocks = blocks.into_iter().collect();
+        let name = &self.report.device;
+        if let Some(first) = self.report.bad_blocks.first() {
+            self.line(&format!(
+                "{name}: the device lists {} bad blocks of 4 KiB, the first is block {first}; `ochre owner {name} block {first}` \
+                 tells what it holds",
+                self.report.bad_blocks.len()
+            ));
+        }
+    }
+
     /// Preening ends here.
     pub fn not_safe(&mut self) {
         let name = &self.report.device;
         self.line(&format!(
             "{name}: UNEXPECTED INCONSISTENCY; run fsck.ochre manually (without -p, or with -y)"
         ));
+    }
+
+    /// There is nobody to be asked about a repair.
+    pub fn nobody(&mut self) {
+        self.unasked = true;
     }
 
     /// A repair begins.
@@ -212,7 +248,7 @@ impl Output {
 
     fn line(&self, text: &str) {
         if !self.json {
-            self.bar.suspend(|| println!("{text}"));
+            self.bar.suspend(|| say(text));
         }
     }
 
@@ -293,13 +329,14 @@ impl Output {
             crate::CLEAN => "clean",
             crate::CORRECTED => "corrected",
             CANCELLED => "cancelled",
+            crate::OPERATIONAL => "failed",
             _ => "errors left",
         };
         self.bar.finish_and_clear();
         if self.json {
             match serde_json::to_string_pretty(&self.report) {
-                Ok(text) => println!("{text}"),
-                Err(error) => eprintln!("fsck.ochre: {error}"),
+                Ok(text) => say(&text),
+                Err(error) => ochre_tools::complain("fsck.ochre", error),
             }
             return;
         }
@@ -317,7 +354,7 @@ impl Output {
                 }
                 issues => counted(issues as u64, "error", "errors"),
             };
-            println!(
+            say(&format!(
                 "{}: {verdict}; {}, {}, {}, {} of {} used ({share} %)",
                 report.device,
                 counted(report.files, "file", "files"),
@@ -325,22 +362,35 @@ impl Output {
                 counted(report.symlinks, "symbolic link", "symbolic links"),
                 show_size(report.blocks_used.saturating_mul(4096)),
                 show_size(report.blocks.saturating_mul(4096)),
-            );
+            ));
         }
         if status == crate::ERRORS_LEFT {
-            let what = if report.dry_run {
+            let what = if self.unasked {
+                "to repair them use -y (yes to all), -p (what is safe) or a terminal to be asked on"
+            } else if report.dry_run {
                 "nothing was changed; fsck.ochre -y does what is shown here"
             } else {
                 "what is left is above; a read-only mount (-o ro) may still show what is needed"
             };
-            println!("{}: errors left: {what}", report.device);
+            say(&format!("{}: errors left: {what}", report.device));
         }
     }
 
-    /// Ends without a result.
-    pub fn abandon(&mut self) {
+    /// Ends without a result: programs are told why, too.
+    pub fn abandon(&mut self, device: &Path, why: &str) {
+        self.report.device = device.display().to_string();
+        self.report.error = Some(why.to_owned());
+        if self.json {
+            self.finish(crate::OPERATIONAL);
+        }
         self.bar.finish_and_clear();
     }
+}
+
+/// A line. Whether anybody reads it must not decide whether a repair is finished, so errors are ignored, where `println!` would
+/// end the program.
+fn say(text: &str) {
+    let _ = writeln!(stdout(), "{text}");
 }
 
 /// A number with its noun.

@@ -41,6 +41,7 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
     let device =
         device::open(&arguments.device, access, None).map_err(|error| error.to_string())?;
     let name = device.path.display().to_string();
+    let bad = device.bad_blocks();
     let facts_phase = device.facts.as_ref().and_then(|facts| facts.phase());
     // What the engine would log, the check says better.
     log::set_quiet(true);
@@ -56,6 +57,7 @@ pub fn run(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
     let phase = facts_phase.or(info.map(|info| info.phase)).unwrap_or(0);
     let image = probe.with_phase(phase);
     output.identity(&name, info.as_ref());
+    output.bad_blocks(&bad);
 
     let clean = info.is_some_and(|info| info.clean && !info.repairing());
     if arguments.preen && clean && !arguments.force {
@@ -148,11 +150,8 @@ impl Session<'_> {
         };
         if wrong(&summary, &options) {
             if self.mode == Mode::Nobody {
-                return Err(format!(
-                    "{} has errors; to repair them use -y (yes to all), -p (what is safe) or a \
-                     terminal to be asked on; -n only looks",
-                    self.name
-                ));
+                output.nobody();
+                return Ok(ERRORS_LEFT);
             }
             if self.mode == Mode::Preen && !(summary.complete && output.all_safe()) {
                 output.not_safe();

@@ -143,12 +143,14 @@ fn damage_is_shown_and_left_without_a_yes() {
         .assert()
         .code(4)
         .stdout(contains(message.clone()).and(contains("run fsck.ochre manually")));
-    fsck()
-        .arg(&path)
-        .assert()
-        .code(8)
-        .stdout(contains(message))
-        .stderr(contains("use -y").and(contains("-p")).and(contains("-n")));
+    fsck().arg(&path).assert().code(4).stdout(
+        contains(message).and(contains("errors left: to repair them use -y").and(contains("-p"))),
+    );
+    let output = fsck().arg("--json").arg(&path).assert().code(4);
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.get_output().stdout).expect("JSON");
+    assert_eq!(report["result"], "errors left");
+    assert_eq!(report["issues"].as_array().map(Vec::len), Some(1));
     assert!(
         before == fs::read(&path).expect("the image"),
         "a damaged image was written to"
@@ -344,6 +346,61 @@ fn what_cannot_be_checked() {
         .assert()
         .code(8)
         .stderr(contains("is a character device"));
+}
+
+#[test]
+fn whatever_comes_of_it_json_is_json() {
+    let (directory, path) = place();
+    let json = |path: &std::path::Path, options: &[&str], code: i32| {
+        let mut command = fsck();
+        let output = command.args(options).arg("--json").arg(path).assert();
+        let output = output.code(code).get_output().stdout.clone();
+        let report: serde_json::Value = serde_json::from_slice(&output).expect("JSON");
+        assert_eq!(report["status"], code);
+        assert_eq!(report["device"], path.display().to_string());
+        report
+    };
+    let report = json(&path, &["-n"], 8);
+    assert_eq!(report["result"], "failed");
+    let error = report["error"].as_str().expect("an error");
+    assert!(error.contains("does not exist"), "{error}");
+    json(directory.path(), &["-y"], 8);
+    fs::write(&path, b"short").expect("a file");
+    json(&path, &["-y"], 8);
+    crashed(&path);
+    assert_eq!(json(&path, &["-n"], 0)["dry_run"], false);
+    damaged(&path);
+    assert_eq!(json(&path, &["-p", "-f"], 4)["result"], "errors left");
+    assert_eq!(json(&path, &["-y"], 1)["result"], "corrected");
+    assert_eq!(json(&path, &["-p"], 0)["result"], "clean");
+}
+
+#[test]
+fn a_repair_does_not_depend_on_who_reads_its_output() {
+    let (_directory, path) = place();
+    let binary = assert_cmd::cargo::cargo_bin("fsck-ochre");
+    for output in [">/dev/full 2>&1", ">&- 2>&-", "2>/dev/full | true"] {
+        damaged(&path);
+        let script = format!(
+            "sleep 0; {} -y {} {output}",
+            binary.display(),
+            path.display()
+        );
+        // Of the pipe's status the shell tells only that of its end.
+        let code = if output.ends_with("true") { 0 } else { 1 };
+        Command::new("sh").args(["-c", &script]).assert().code(code);
+        fsck().args(["-n", "-f"]).arg(&path).assert().code(0);
+    }
+}
+
+#[test]
+fn options_that_exclude_each_other() {
+    for options in [["-a", "-y"], ["-a", "-n"], ["-p", "-n"]] {
+        let both = fsck().args(options).arg("x").assert();
+        both.code(16).stderr(contains("cannot be used with"));
+    }
+    fsck().args(["a", "b"]).assert().code(16);
+    fsck().args(["-C", "x", "a"]).assert().code(16);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! all ([`occupied`]), where it lies in physical memory, identity and secrets, and what a person
 //! gets to see.
 
+mod bad;
 mod occupied;
 mod summary;
 
@@ -138,10 +139,16 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
         if !arguments.force {
             return Err(problem);
         }
-        eprintln!("mkfs.ochre: warning: {problem}");
+        ochre_tools::complain("mkfs.ochre: warning", problem);
     }
     let phase = phase_of(&device, &name);
-    let found = occupied::find(&device).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let found = occupied::find(&device).map_err(|error| {
+        let bad = match device.bad_blocks().len() {
+            0 => "",
+            _ => " (the device lists bad blocks; ndctl clear-errors may cure them)",
+        };
+        format!("cannot read {name}: {error}{bad}")
+    })?;
     if !arguments.force {
         if let Some(what) = found.first() {
             return Err(format!(
@@ -158,6 +165,11 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
         .map_err(|error| format!("{name}: {error}"))?;
 
     let options = options(arguments, size, phase)?;
+    // A device that is too small or too large is refused below.
+    let bad = match options.geometry() {
+        Some(geometry) => bad::look(&device, &geometry)?,
+        None => 0,
+    };
     let image = Image::new(device, phase);
     for place in &old {
         let zeros = [0; 4096];
@@ -172,7 +184,10 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
         .finish()
         .map_err(|error| format!("cannot write to {name}: {error}"))?;
     if !arguments.quiet {
-        let text = summary::text(&name, &info);
+        let mut text = summary::text(&name, &info);
+        if bad != 0 {
+            text += &format!("{bad} bad blocks of 4 KiB are left out\n");
+        }
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
     Ok(())
@@ -182,10 +197,11 @@ fn format(arguments: &Arguments, device: Device) -> Result<(), String> {
 fn phase_of(device: &Device, name: &str) -> u64 {
     let Some(facts) = &device.facts else { return 0 };
     if facts.dax && facts.phase().is_none() {
-        eprintln!(
-            "mkfs.ochre: warning: the physical address of {name} is not known; files get 2 MiB \
-             pages only if it is a multiple of 2 MiB"
+        let text = format!(
+            "the physical address of {name} is not known; files get 2 MiB pages only if it is a \
+             multiple of 2 MiB"
         );
+        ochre_tools::complain("mkfs.ochre: warning", text);
     }
     facts.phase().unwrap_or(0)
 }

@@ -20,6 +20,7 @@ mod print;
 mod reader;
 mod superblock;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -174,9 +175,12 @@ fn main() -> ExitCode {
             scramble,
             force,
         })
-        .map(|told| println!("{told}")),
+        .map(|told| {
+            let _ = writeln!(std::io::stdout(), "{told}");
+        }),
         Command::Version => {
-            println!(
+            let _ = writeln!(
+                std::io::stdout(),
                 "ochre {} (format version {})",
                 env!("CARGO_PKG_VERSION"),
                 ochre::engine::format::superblock::VERSION

@@ -148,8 +148,9 @@ pub fn of_block(reader: &Reader<'_>, number: u64) -> Result<Value, String> {
         "owners": owners.collect::<Vec<_>>(),
     });
     if let Some((ag, relative)) = geometry.locate(block) {
-        let word = reader.word(geometry.bitmap_word(ag, relative))?;
-        value["marked_used"] = json!(word >> (relative % 64) & 1 != 0);
+        // The bitmap may be what is lost.
+        let word = reader.word(geometry.bitmap_word(ag, relative)).ok();
+        value["marked_used"] = json!(word.map(|word| word >> (relative % 64) & 1 != 0));
     }
     Ok(value)
 }
