@@ -3,7 +3,8 @@
 //! Nanoseconds per operation on a mounted filesystem, one line each: `name figure`.
 //!
 //! Under QEMU's `-icount shift=0` the guest's clock counts executed instructions, so these are instructions per operation.
-//! Usage: operations DIRECTORY [pages]; without `pages` the rows that need huge pages and fallocate are left out (ramfs).
+//! Usage: operations DIRECTORY GROUP...: of the groups of rows `names`, `appends`, `data`, and where there are huge pages and
+//! fallocate (not on ramfs) `large` and `faults`.
 //! Built by bench/instructions with nothing but rustc, hence the declarations of C functions here.
 
 use std::ffi::{c_int, c_long, c_void, CString};
@@ -246,11 +247,18 @@ fn data(base: &str, big: bool) {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let (base, pages) = (&arguments[1], arguments.len() > 2);
-    metadata(base);
-    appends(base);
-    data(base, pages);
-    if pages {
+    let base = &arguments[1];
+    let wanted = |group: &str| arguments[2..].iter().any(|a| a == group);
+    if wanted("names") {
+        metadata(base);
+    }
+    if wanted("appends") {
+        appends(base);
+    }
+    if wanted("data") {
+        data(base, wanted("large"));
+    }
+    if wanted("faults") {
         faults(base);
     }
 }
