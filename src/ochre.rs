@@ -32,6 +32,8 @@ module! {
 struct OchreModule {
     #[pin]
     registration: vfs::registration::Registration<fs::Ochre>,
+    /// Memory of inodes; goes after the last of them.
+    _cores: platform::Cores,
     /// What tests turn.
     #[cfg(ochre_test)]
     _controls: Pin<KBox<testing::Controls>>,
@@ -40,6 +42,7 @@ struct OchreModule {
 impl kernel::InPlaceModule for OchreModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _cores: platform::Cores::new()?,
             registration <- vfs::registration::Registration::new(module),
             #[cfg(ochre_test)]
             _controls: testing::Controls::new()?,

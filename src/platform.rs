@@ -12,6 +12,7 @@
 //! | `Vec<T>` | `new()` and `Default` for any `T` (no allocation), `with_capacity(n)`, `reserve(n)`, `push(v)`, `insert(i, v)`, `extend_from_slice(s)`, `resize(n, v)` return `Result<_, AllocError>` and leave the vector unchanged on failure; `pop`, `truncate`, `clear`, `remove(i)` (returns the element; `i` must be in range), `capacity()`; `Deref<Target = [T]>`, `DerefMut`. Large ones come from kvmalloc. `push` within the capacity never allocates |
 //! | `forbid_allocation()` | a guard; the host ends the program if this thread allocates while it lives |
 //! | `Box<T>` | `new(v) -> Result`, `Deref`, `DerefMut` |
+//! | `Lent<'_, T, L>` | `new(Box<T>, &L)`, `Deref`, `DerefMut`; dropping it calls `Lender::give_back` of `L` with the box, once |
 //! | `Arc<T>` | `new(v) -> Result`, `Clone`, `Deref`, `ptr_eq(&a, &b)` |
 //! | `Once<T>` | `const new()`, `get() -> Option<&T>` (acquire), `set(v) -> bool` (false and dropped when already set); `Sync` if `T: Send + Sync` |
 //! | `lock_class!("name")` | a `&'static LockClass`, one per place in the source |

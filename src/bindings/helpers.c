@@ -22,6 +22,11 @@ struct kmem_cache *ochre_inode_cache_create(const char *name, unsigned int size,
 	return kmem_cache_create(name, size, align, SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, init);
 }
 
+void *ochre_cache_alloc(struct kmem_cache *cache)
+{
+	return kmem_cache_alloc(cache, GFP_KERNEL);
+}
+
 struct inode *ochre_alloc_inode(struct super_block *sb, struct kmem_cache *cache)
 {
 	return alloc_inode_sb(sb, cache, GFP_KERNEL);

@@ -28,6 +28,7 @@ enum ochre_flags {
 
 struct kmem_cache *ochre_inode_cache_create(const char *name, unsigned int size, unsigned int align,
 					    void (*init)(void *));
+void *ochre_cache_alloc(struct kmem_cache *cache);
 struct inode *ochre_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
 bool ochre_inode_is_new(struct inode *inode);
 s64 ochre_inode_atime(struct inode *inode);

@@ -119,15 +119,29 @@ impl Keys {
         self.word(index, new).wrapping_sub(self.word(index, old))
     }
 
-    /// What `bytes` add that lie from word `first` on; a rest of less than 8 bytes is not counted.
-    pub fn bytes(&self, first: usize, bytes: &[u8]) -> u64 {
+    /// What words add that are the object's from number `first` on.
+    #[inline]
+    pub fn words(&self, first: usize, words: impl ExactSizeIterator<Item = u64>) -> u64 {
         let mut sum = 0u64;
-        for (i, chunk) in bytes.chunks_exact(8).enumerate() {
-            if let Ok(word) = <[u8; 8]>::try_from(chunk) {
-                sum = sum.wrapping_add(self.word(first + i, u64::from_le_bytes(word)));
+        let known = self.table.get(first..).unwrap_or(&[]);
+        if words.len() <= known.len() {
+            for ([low, high], word) in known.iter().zip(words) {
+                sum = sum
+                    .wrapping_add(low.wrapping_mul(word & 0xffff_ffff))
+                    .wrapping_add(high.wrapping_mul(word >> 32));
             }
+            return sum;
+        }
+        for (i, word) in words.enumerate() {
+            sum = sum.wrapping_add(self.word(first + i, word));
         }
         sum
+    }
+
+    /// As [`Self::words`], of bytes; a rest of less than 8 is not counted.
+    pub fn bytes(&self, first: usize, bytes: &[u8]) -> u64 {
+        let word = |chunk: &[u8]| <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
+        self.words(first, bytes.chunks_exact(8).map(word))
     }
 
     /// The sum of an object whose bytes are all covered, except the 8 from `hole` on.

@@ -90,7 +90,7 @@ pub fn entries_sum(keys: &Keys, entries: &[u64]) -> u64 {
         entries.len()
     };
     let entries = entries.get(..covered).unwrap_or(&[]);
-    keys.bytes(RECORD_HEADER_WORDS, entries.as_bytes())
+    keys.words(RECORD_HEADER_WORDS, entries.iter().map(|word| word.to_le()))
 }
 
 /// The first word of a record's header.

@@ -36,7 +36,7 @@ use super::mutant::Mutant;
 use super::types::*;
 use super::verify::{covered, inode_sum, Expected};
 use super::volume::Volume;
-use crate::platform::{forbid_allocation, Box};
+use crate::platform::{forbid_allocation, Box, Lent};
 use apply::apply;
 use workspace::{bloom, bloom_bit, patched};
 use zerocopy::IntoBytes;
@@ -110,7 +110,7 @@ enum Undo {
 /// A change of metadata that is being put together.
 pub struct Transaction<'a, M: Media> {
     volume: &'a Volume<M>,
-    work: Workspace,
+    work: Lent<'a, Workspace, Volume<M>>,
     purpose: Purpose,
     committed: bool,
 }
@@ -119,7 +119,7 @@ impl<'a, M: Media> Transaction<'a, M> {
     /// Starts with a used or fresh workspace. Called by [`Volume::begin`].
     pub(super) fn new(
         volume: &'a Volume<M>,
-        mut work: Workspace,
+        mut work: Lent<'a, Workspace, Volume<M>>,
         purpose: Purpose,
     ) -> Result<Self> {
         work.reset();
@@ -252,10 +252,10 @@ impl<'a, M: Media> Transaction<'a, M> {
         // The old words, read to where the new entry will be.
         let at = self.work.used + 1;
         let media = self.volume.media();
-        let known = self.work.bloom & bloom(address, n as u64 * 8) != 0;
+        let mut known = self.work.bloom & bloom(address, n as u64 * 8) != 0;
         let mut place = 0;
         if known {
-            place = self.work.covering(self.work.used, address, n);
+            (place, known) = self.work.covering(self.work.used, address, n);
         }
         if place != 0 {
             for i in 0..n {
@@ -313,9 +313,10 @@ impl<'a, M: Media> Transaction<'a, M> {
 
     /// Notes that the checksum word of an object lies at `place` of the record.
     fn set_place(&mut self, index: usize, place: usize) {
-        if let Some(t) = self.work.objects.get_mut(index) {
+        let work = &mut *self.work;
+        if let Some(t) = work.objects.get_mut(index) {
             if t.place == 0 {
-                self.work.pending -= 1;
+                work.pending -= 1;
             }
             t.place = place;
         }
@@ -353,10 +354,11 @@ impl<'a, M: Media> Transaction<'a, M> {
             length,
             address,
         };
-        self.work.put(self.work.used, head.pack());
-        self.work.used += 1 + head.content_words();
+        let work = &mut *self.work;
+        work.put(work.used, head.pack());
+        work.used += 1 + head.content_words();
         if matches!(kind, WRITE | ZERO) {
-            self.work.touch(address, length as u64 * 8);
+            work.touch(address, length as u64 * 8);
         }
     }
 
@@ -370,11 +372,11 @@ impl<'a, M: Media> Transaction<'a, M> {
         let domain = object.domain();
         let mut sum = self.volume.keys().start(domain);
         let at = self.work.used + 1;
-        for (i, chunk) in prefix.chunks_exact(8).enumerate() {
-            let mut word = [0u8; 8];
-            word.copy_from_slice(chunk);
-            let word = u64::from_le_bytes(word);
-            self.work.put(at + i, word);
+        let places = self.work.words.get_mut(at..at + n).unwrap_or(&mut []);
+        let words = prefix.chunks_exact(8).zip(places).enumerate();
+        for (i, (chunk, place)) in words {
+            let word = <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
+            *place = word;
             if covered(domain, i) {
                 sum = sum.wrapping_add(self.volume.keys().word(i, word));
             }
@@ -401,7 +403,7 @@ impl<'a, M: Media> Transaction<'a, M> {
         self.work.room(n + 1)?;
         let mut place = 0;
         if self.work.bloom & bloom(address, bytes.len() as u64) != 0 {
-            place = self.work.covering(self.work.used, address, n);
+            (place, _) = self.work.covering(self.work.used, address, n);
         }
         let at = if place != 0 {
             place
@@ -718,7 +720,6 @@ impl<M: Media> Drop for Transaction<'_, M> {
             }
             self.volume.unreserve_quarantine(self.work.quarantined);
         }
-        self.volume.recycle(core::mem::take(&mut self.work));
     }
 }
 

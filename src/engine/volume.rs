@@ -30,7 +30,7 @@ use super::types::*;
 use super::verify::content::Rules;
 use super::verify::{self, Expected};
 use crate::platform::atomic::{AtomicBool, Ordering};
-use crate::platform::{current_cpu, lock_class, log, yield_now, SpinLock, Vec};
+use crate::platform::{current_cpu, lock_class, log, yield_now, Box, Lender, Lent, SpinLock, Vec};
 
 pub use poison::Lost;
 
@@ -41,7 +41,7 @@ pub struct Volume<M: Media> {
     keys: Keys,
     journal: Journal,
     alloc: Allocator,
-    pool: Vec<SpinLock<Option<Workspace>>>,
+    pool: Vec<SpinLock<Option<Box<Workspace>>>>,
     read_only: AtomicBool,
     failed: AtomicBool,
     /// What recovery did when this was opened.
@@ -253,21 +253,16 @@ impl<M: Media> Volume<M> {
             return Err(Error::ReadOnly);
         }
         let pooled = self.pool_slot().and_then(|slot| slot.lock().take());
-        Transaction::new(self, pooled.unwrap_or_default(), purpose)
+        let work = match pooled {
+            Some(work) => work,
+            None => Box::new(Workspace::default())?,
+        };
+        Transaction::new(self, Lent::new(work, self), purpose)
     }
 
-    fn pool_slot(&self) -> Option<&SpinLock<Option<Workspace>>> {
+    fn pool_slot(&self) -> Option<&SpinLock<Option<Box<Workspace>>>> {
         self.pool
             .get(current_cpu() & self.pool.len().wrapping_sub(1))
-    }
-
-    /// Keeps a workspace for the next transaction.
-    pub(super) fn recycle(&self, work: Workspace) {
-        if !work.is_small() {
-            return;
-        }
-        let old = self.pool_slot().and_then(|slot| slot.lock().replace(work));
-        drop(old);
     }
 
     /// Moves the checkpoint past all that was committed before, and so releases quarantined blocks. May sleep.
@@ -648,6 +643,16 @@ impl<M: Media> Volume<M> {
         ag.apply_inode(&self.media, g, (index, head.length as u32), set, || {
             self.alloc.mark_dirty(agno)
         });
+    }
+}
+
+impl<M: Media> Lender<Workspace> for Volume<M> {
+    /// Keeps a workspace for the next transaction.
+    fn give_back(&self, work: Box<Workspace>) {
+        if work.is_small() {
+            let old = self.pool_slot().and_then(|slot| slot.lock().replace(work));
+            drop(old);
+        }
     }
 }
 

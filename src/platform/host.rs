@@ -218,6 +218,50 @@ impl<T> DerefMut for Box<T> {
     }
 }
 
+/// Where a [`Lent`] value goes back to.
+pub trait Lender<T> {
+    /// Takes it back.
+    fn give_back(&self, value: Box<T>);
+}
+
+/// A heap value that goes back to its lender when it is dropped.
+pub struct Lent<'a, T, L: Lender<T>> {
+    /// There until the destructor takes it.
+    value: Option<Box<T>>,
+    lender: &'a L,
+}
+
+impl<'a, T, L: Lender<T>> Lent<'a, T, L> {
+    /// Lends a value.
+    pub fn new(value: Box<T>, lender: &'a L) -> Self {
+        Self {
+            value: Some(value),
+            lender,
+        }
+    }
+}
+
+impl<T, L: Lender<T>> Deref for Lent<'_, T, L> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("lent until it is dropped")
+    }
+}
+
+impl<T, L: Lender<T>> DerefMut for Lent<'_, T, L> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("lent until it is dropped")
+    }
+}
+
+impl<T, L: Lender<T>> Drop for Lent<'_, T, L> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            self.lender.give_back(value);
+        }
+    }
+}
+
 /// A shared, counted heap value.
 #[derive(Debug)]
 pub struct Arc<T>(std::sync::Arc<T>);

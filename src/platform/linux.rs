@@ -11,13 +11,17 @@
 
 use crate::bindings::c;
 use core::{
+    alloc::Layout,
     cell::UnsafeCell,
     mem::ManuallyDrop,
     ops::{Deref, DerefMut},
     pin::Pin,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, Ordering},
 };
 use kernel::{
-    alloc::KVVec,
+    alloc::{allocator::Kmalloc, Allocator, Flags, KVVec, NumaNode},
+    error::from_err_ptr,
     prelude::*,
     sync::{self, SetOnce},
     types::{NotThreadSafe, Opaque},
@@ -174,6 +178,53 @@ impl<T> DerefMut for Box<T> {
     }
 }
 
+/// Where a [`Lent`] value goes back to.
+pub trait Lender<T> {
+    /// Takes it back.
+    fn give_back(&self, value: Box<T>);
+}
+
+/// A heap value that goes back to its lender when it is dropped. Moving it moves a pointer.
+pub struct Lent<'a, T, L: Lender<T>> {
+    /// There until the destructor takes it.
+    value: ManuallyDrop<Box<T>>,
+    lender: &'a L,
+}
+
+impl<'a, T, L: Lender<T>> Lent<'a, T, L> {
+    /// Lends a value.
+    pub fn new(value: Box<T>, lender: &'a L) -> Self {
+        Self {
+            value: ManuallyDrop::new(value),
+            lender,
+        }
+    }
+}
+
+impl<T, L: Lender<T>> Deref for Lent<'_, T, L> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T, L: Lender<T>> DerefMut for Lent<'_, T, L> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T, L: Lender<T>> Drop for Lent<'_, T, L> {
+    fn drop(&mut self) {
+        // SAFETY: The only place that takes it, run once; nobody looks at it afterwards.
+        let value = unsafe { ManuallyDrop::take(&mut self.value) };
+        self.lender.give_back(value);
+    }
+}
+
 /// A shared, counted heap value.
 pub struct Arc<T>(sync::Arc<T>);
 
@@ -319,8 +370,84 @@ struct Semaphore<T> {
     value: UnsafeCell<T>,
 }
 
+/// Bytes of the objects of [`Cores`]: an inode's lock, and what is beneath it.
+const CORE_SIZE: usize = 640;
+
+/// The cache of [`Cores`], while there is one.
+static CORES: AtomicPtr<c::kmem_cache> = AtomicPtr::new(ptr::null_mut());
+
+/// The slab cache that inodes' locks come from.
+///
+/// Why one: each inode has such a lock. `kmalloc` would round their size up to 1 KiB, and kernels that clear what they give
+/// (`init_on_alloc`, the default in distributions) would clear all of that, which costs more than filling it. A cache with
+/// a constructor is left alone.
+///
+/// # Invariants
+///
+/// [`CORES`] is this cache, from which nothing is allocated when it goes.
+pub(crate) struct Cores(());
+
+impl Cores {
+    /// Makes the cache. There is one at a time, as long as there are inodes.
+    pub(crate) fn new() -> Result<Self> {
+        /// What each object keeps from one use to the next: nothing.
+        unsafe extern "C" fn construct(_object: *mut c_void) {}
+        let align = align_of::<c::rw_semaphore>() as u32;
+        // SAFETY: The name is static.
+        let cache = unsafe {
+            c::ochre_inode_cache_create(
+                c"ochre_core".as_char_ptr(),
+                CORE_SIZE as u32,
+                align,
+                Some(construct),
+            )
+        };
+        CORES.store(from_err_ptr(cache)?, Ordering::Release);
+        // INVARIANT: Just made.
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants.
+        unsafe { c::kmem_cache_destroy(CORES.swap(ptr::null_mut(), Ordering::AcqRel)) };
+    }
+}
+
+/// Memory from [`Cores`], and from `kmalloc` for what does not fit there. `kfree` takes both.
+struct CoreMemory;
+
+// SAFETY: What is allocated stays until `kfree`, which takes objects of any slab cache; nothing is ever resized, since the only
+// user is a box; sizes and alignments beyond those of the cache are left to `Kmalloc`.
+unsafe impl Allocator for CoreMemory {
+    const MIN_ALIGN: usize = Kmalloc::MIN_ALIGN;
+
+    #[inline]
+    unsafe fn realloc(
+        old: Option<NonNull<u8>>,
+        layout: Layout,
+        old_layout: Layout,
+        flags: Flags,
+        nid: NumaNode,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        let cache = CORES.load(Ordering::Acquire);
+        let fits = layout.size() > CORE_SIZE / 2
+            && layout.size() <= CORE_SIZE
+            && layout.align() <= align_of::<c::rw_semaphore>();
+        if old.is_none() && fits && !cache.is_null() {
+            // SAFETY: The cache lives as long as there are inodes.
+            let object = unsafe { c::ochre_cache_alloc(cache) };
+            let object = NonNull::new(object.cast()).ok_or(AllocError)?;
+            return Ok(NonNull::slice_from_raw_parts(object, layout.size()));
+        }
+        // SAFETY: The caller's promise; to be freed, an object of the cache is as good as any.
+        unsafe { Kmalloc::realloc(old, layout, old_layout, flags, nid) }
+    }
+}
+
 /// A sleeping lock, shared or exclusive: `struct rw_semaphore`.
-pub struct RwLock<T>(Pin<KBox<Semaphore<T>>>);
+pub struct RwLock<T>(Pin<kernel::alloc::Box<Semaphore<T>, CoreMemory>>);
 
 // SAFETY: The semaphore may be used by any task; the value moves along.
 unsafe impl<T: Send> Send for RwLock<T> {}
@@ -330,7 +457,7 @@ unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
 impl<T> RwLock<T> {
     /// A free lock around `value`.
     pub fn new(value: T, class: &'static LockClass) -> Result<Self, AllocError> {
-        KBox::pin_init(
+        kernel::alloc::Box::pin_init(
             pin_init!(Semaphore {
                 // SAFETY: `slot` is memory for a semaphore, pinned; name and key are static.
                 semaphore <- Opaque::ffi_init(|slot| unsafe {

@@ -179,10 +179,11 @@ impl<M: Media> Transaction<'_, M> {
     fn lengthen(&mut self, row: &mut Row, end: usize) -> Result {
         let more = end - (row.first + row.len);
         self.work.room(more)?;
+        let work = &mut *self.work;
         for word in 0..more {
-            self.work.put(self.work.used + word, 0);
+            work.put(work.used + word, 0);
         }
-        self.work.used += more;
+        work.used += more;
         row.len += more;
         let head = Head::unpack(self.work.get(row.place));
         let head = Head {

@@ -121,22 +121,23 @@ impl Workspace {
     }
 
     /// The position of the word for `address` in the one WRITE entry that is the last to touch these `n` words and has all
-    /// of them; 0 if there is none.
-    pub(super) fn covering(&self, end: usize, address: u64, n: usize) -> usize {
+    /// of them, 0 if there is none; and whether any entry touches them.
+    pub(super) fn covering(&self, end: usize, address: u64, n: usize) -> (usize, bool) {
         let last = address + n as u64 * 8;
-        let mut found = 0;
+        let (mut found, mut touched) = (0, false);
         self.entries(end, |at, head| {
             let (low, high) = (head.address, head.address + head.length as u64 * 8);
             if !matches!(head.kind, WRITE | ZERO) || high <= address || low >= last {
                 return;
             }
+            touched = true;
             found = if head.kind == WRITE && low <= address && high >= last {
                 at + 1 + usize_of((address - low) / 8)
             } else {
                 0
             };
         });
-        found
+        (found, touched)
     }
 }
 
