@@ -213,7 +213,7 @@ impl<'a> Locked<'a> {
         filesystem: &Filesystem<M>,
         mut tx: Transaction<'_, M>,
     ) -> Result {
-        for edit in self.edits.iter().flatten() {
+        for edit in self.edits.iter_mut().flatten() {
             edit.emit(&mut tx)?;
         }
         let seq = filesystem.commit(tx)?;

@@ -28,13 +28,14 @@ use crate::engine::types::{u64_of, FileBlock, FileKind, Generation, Ino, Seq, Ti
 use crate::platform::atomic::{AtomicBool, Ordering};
 use crate::platform::{lock_class, RwLock, RwLockReadGuard, RwLockWriteGuard, SpinLock};
 use core::ops::Range;
-use zerocopy::little_endian::{I64, U32};
+use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::IntoBytes;
 
 /// Bytes of a word.
 const WORD: usize = 8;
 /// Words of a record.
 const WORDS: usize = RECORD_SIZE as usize / WORD;
+const _: () = assert!(WORDS == 32, "a bit for each word");
 
 /// What the extent lock protects.
 pub struct Core {
@@ -42,6 +43,10 @@ pub struct Core {
     pub record: InodeRecord,
     /// What an operation makes of it.
     draft: InodeRecord,
+    /// An operation has begun with the draft and did not commit it: it is no copy of the record.
+    stale: bool,
+    /// The words of the draft that differ, since [`Edit::emit`].
+    changed: u32,
     /// Counts the changes of the record, so that what was looked up before can be known to hold still.
     pub version: u64,
     /// The last transaction that logged times.
@@ -91,6 +96,8 @@ impl Inode {
         let core = Core {
             record: *record,
             draft: *record,
+            stale: false,
+            changed: 0,
             version: 0,
             times_seq: Seq(0),
             truncating: record.orphan.get() != 0 && record.nlink.get() != 0,
@@ -232,7 +239,10 @@ impl Inode {
         } else {
             self.core.write_nested(order)
         };
-        core.draft = core.record;
+        if core::mem::replace(&mut core.stale, true) {
+            core.draft = core.record;
+        }
+        debug_assert!(core.draft.as_bytes() == core.record.as_bytes());
         Edit { inode: self, core }
     }
 }
@@ -265,71 +275,79 @@ impl<'a> Edit<'a> {
     }
 
     /// Puts the changed words into the transaction.
-    pub(crate) fn emit<M: Media>(&self, tx: &mut Transaction<'_, M>) -> Result {
-        emit(tx, self.inode.address, &self.core.record, &self.core.draft)
+    pub(crate) fn emit<M: Media>(&mut self, tx: &mut Transaction<'_, M>) -> Result {
+        let core = &mut *self.core;
+        core.changed = differing(&core.record, &core.draft);
+        emit(tx, self.inode.address, &core.draft, core.changed)
     }
 
     /// After the commit: what was the draft is the record.
     pub(crate) fn settle(&mut self, seq: Seq) {
         let core = &mut *self.core;
-        let times = usize_range(TIMES_OFFSET, TIMES_END);
-        if core.record.as_bytes().get(times.clone()) != core.draft.as_bytes().get(times) {
+        if core.changed & TIMES != 0 {
             core.times_seq = seq;
         }
-        core.record = core.draft;
+        let after: &[U64; WORDS] = zerocopy::transmute_ref!(&core.draft);
+        let before: &mut [U64; WORDS] = zerocopy::transmute_mut!(&mut core.record);
+        for word in bits(core.changed) {
+            if let (Some(old), Some(new)) = (before.get_mut(word), after.get(word)) {
+                *old = *new;
+            }
+        }
+        core.stale = false;
         core.version = core.version.wrapping_add(1);
     }
 }
 
-fn usize_range(from: u64, to: u64) -> core::ops::Range<usize> {
-    from as usize..to as usize
+/// Words of the times, as bits.
+const TIMES: u32 = {
+    let (first, end) = (TIMES_OFFSET / 8, TIMES_END / 8);
+    ((1 << end) - 1) & !((1 << first) - 1)
+};
+
+/// The numbers of the bits that are set, rising.
+fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (bit < 32).then_some(bit as usize)
+    })
 }
 
-/// Puts the words of `new` that differ from `old` into the transaction: the times as words that no checksum covers, the
-/// rest as changes of the checksummed record.
+/// The words in which two records differ, as bits. Compared in place: copies would cost more than the comparison.
+fn differing(old: &InodeRecord, new: &InodeRecord) -> u32 {
+    let before: &[U64; WORDS] = zerocopy::transmute_ref!(old);
+    let after: &[U64; WORDS] = zerocopy::transmute_ref!(new);
+    let mut changed = 0;
+    for (word, (old, new)) in before.iter().zip(after).enumerate() {
+        changed |= u32::from(old != new) << (word % WORDS);
+    }
+    // The checksum is the transaction's own affair.
+    changed & !2
+}
+
+/// Puts the changed words of `new` into the transaction: the times as words that no checksum covers, the rest as changes of
+/// the checksummed record.
 fn emit<M: Media>(
     tx: &mut Transaction<'_, M>,
     address: u64,
-    old: &InodeRecord,
     new: &InodeRecord,
+    changed: u32,
 ) -> Result {
-    let times = usize_range(TIMES_OFFSET / 8, TIMES_END / 8);
-    let before: [[u64; 8]; WORDS / 8] = zerocopy::transmute!(*old);
-    let after: [[u64; 8]; WORDS / 8] = zerocopy::transmute!(*new);
-    let mut changed = 0u64;
-    for (group, (old, new)) in before.iter().zip(&after).enumerate() {
-        if old == new {
-            continue;
-        }
-        let mut bit = 1u64 << (group * 8 % 64);
-        for (old, new) in old.iter().zip(new) {
-            if old != new {
-                changed |= bit;
-            }
-            bit = bit.rotate_left(1);
-        }
-    }
-    // The checksum is the transaction's own affair.
-    changed &= !2;
-    let differs = |word: usize| (changed >> (word % 64)) & 1 != 0;
-    let new = new.as_bytes();
-    let mut word = 0;
-    while word < WORDS {
-        word += (changed >> word).trailing_zeros() as usize;
-        if word >= WORDS {
-            break;
-        }
-        let first = word;
-        let in_times = times.contains(&word);
-        while word < WORDS && differs(word) && times.contains(&word) == in_times {
-            word += 1;
-        }
-        let offset = u64_of(first * WORD);
-        if let Some(bytes) = new.get(first * WORD..word * WORD) {
-            if in_times {
-                tx.write_raw(address.saturating_add(offset), bytes)?;
-            } else {
-                tx.update(Object::Inode(address), offset, bytes)?;
+    for (part, in_times) in [(changed & !TIMES, false), (changed & TIMES, true)] {
+        let mut rest = part;
+        while rest != 0 {
+            // The next run of words.
+            let first = rest.trailing_zeros();
+            let len = (rest >> first).trailing_ones();
+            rest &= u32::MAX.checked_shl(first + len).unwrap_or(0);
+            let (from, to) = (first as usize * WORD, (first + len) as usize * WORD);
+            if let Some(bytes) = new.as_bytes().get(from..to) {
+                if in_times {
+                    tx.write_raw(address.saturating_add(u64_of(from)), bytes)?;
+                } else {
+                    tx.update(Object::Inode(address), u64_of(from), bytes)?;
+                }
             }
         }
     }
