@@ -123,19 +123,28 @@ struct Step {
     count: usize,
 }
 
+/// A leaf that was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf {
+    /// Where it is.
+    pub block: Block,
+    /// What its header counts.
+    pub count: usize,
+    /// No key of it is below this.
+    pub floor: u64,
+    /// All its keys are below this; `u64::MAX`: it is the last one.
+    pub limit: u64,
+}
+
 /// The way to a leaf, root first. Any change of the index nodes makes it useless.
+///
+/// Only changes of a tree's shape want one. It is far larger than a [`Leaf`], and is not made for each search.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     steps: [Step; MAX_STEPS],
     depth: usize,
     /// The leaf.
-    pub leaf: Block,
-    /// What the leaf's header counts.
-    pub count: usize,
-    /// No key of the leaf is below this.
-    pub floor: u64,
-    /// All keys of the leaf are below this; `u64::MAX`: it is the last leaf.
-    pub limit: u64,
+    pub leaf: Leaf,
 }
 
 impl Path {
@@ -192,22 +201,45 @@ fn entry(block: Block, index: usize) -> u64 {
 }
 
 /// Finds the leaf whose bounds hold `key`. The tree must not be empty.
-pub fn descend<R: Reader>(reader: &R, tree: &Tree, key: u64) -> Result<Path> {
+pub fn descend<R: Reader>(reader: &R, tree: &Tree, key: u64) -> Result<Leaf> {
+    walk(reader, tree, key, |_| {})
+}
+
+/// As [`descend`], with the way there.
+pub fn path<R: Reader>(reader: &R, tree: &Tree, key: u64) -> Result<Path> {
+    let mut steps = [Step::default(); MAX_STEPS];
+    let mut depth = 0;
+    let leaf = walk(reader, tree, key, |step| {
+        if let Some(place) = steps.get_mut(depth) {
+            *place = step;
+        }
+        depth += 1;
+    })?;
+    Ok(Path { steps, depth, leaf })
+}
+
+/// The way to a leaf that was found before; no node on it has changed since.
+fn path_to<R: Reader>(reader: &R, tree: &Tree, leaf: &Leaf) -> Result<Path> {
+    let path = path(reader, tree, leaf.floor)?;
+    if path.leaf.block != leaf.block {
+        return Err(Error::corrupt(
+            "bounds of a tree's leaf",
+            leaf.block.address(),
+        ));
+    }
+    Ok(path)
+}
+
+/// From the root to the leaf.
+#[inline]
+fn walk<R: Reader>(reader: &R, tree: &Tree, key: u64, mut visit: impl FnMut(Step)) -> Result<Leaf> {
     if tree.root == Block::NONE || tree.height == 0 || tree.height > MAX_HEIGHT {
         return Err(Error::corrupt("height of a tree", tree.owner.0));
     }
-    let mut path = Path {
-        steps: [Step::default(); MAX_STEPS],
-        depth: 0,
-        leaf: tree.root,
-        count: 0,
-        floor: 0,
-        limit: u64::MAX,
-    };
-    let mut level = tree.height - 1;
-    while level > 0 {
-        let block = path.leaf;
-        let count = node_count(reader, tree, block, level, (path.floor, path.limit))?;
+    let (mut floor, mut limit) = (0, u64::MAX);
+    let mut block = tree.root;
+    for level in (1..tree.height).rev() {
+        let count = node_count(reader, tree, block, level, (floor, limit))?;
         if count == 0 || count > INDEX_CAPACITY {
             return Err(Error::corrupt("count of an index node", block.address()));
         }
@@ -217,25 +249,26 @@ pub fn descend<R: Reader>(reader: &R, tree: &Tree, key: u64) -> Result<Path> {
             let found = reader.word(entry(block, middle))?;
             if found <= key {
                 low = middle;
-                path.floor = found;
+                floor = found;
             } else {
                 high = middle;
-                path.limit = found;
+                limit = found;
             }
         }
-        path.leaf = Block(reader.word(entry(block, low) + 8)?);
-        if let Some(step) = path.steps.get_mut(path.depth) {
-            *step = Step {
-                block,
-                index: low,
-                count,
-            };
-        }
-        path.depth += 1;
-        level -= 1;
+        visit(Step {
+            block,
+            index: low,
+            count,
+        });
+        block = Block(reader.word(entry(block, low) + 8)?);
     }
-    path.count = node_count(reader, tree, path.leaf, 0, (path.floor, path.limit))?;
-    Ok(path)
+    let count = node_count(reader, tree, block, 0, (floor, limit))?;
+    Ok(Leaf {
+        block,
+        count,
+        floor,
+        limit,
+    })
 }
 
 /// Overwrites bytes of a metadata block; `offset` and length are multiples of 8 and avoid the checksum.
@@ -351,17 +384,18 @@ fn pair(key: u64, child: Block) -> [u8; 16] {
     bytes
 }
 
-/// Puts `child`, which holds the keys from `key` on, behind the leaf that `path` leads to.
+/// Puts `child`, which holds the keys from `key` on, behind `leaf`.
 ///
 /// Splits full nodes on the way up; [`Error::NoSpace`] when there is no block for that, or the tree is as high as one may
 /// be. The caller drops the transaction on an error.
 pub fn insert_child<M: Media>(
     tx: &mut Transaction<'_, M>,
     tree: &mut Tree,
-    path: &Path,
+    leaf: &Leaf,
     key: u64,
     child: Block,
 ) -> Result {
+    let path = path_to(tx, tree, leaf)?;
     let (mut key, mut child) = (key, child);
     let mut level = 0;
     for step in path.steps.iter().take(path.depth).rev() {
@@ -418,9 +452,10 @@ pub fn insert_child<M: Media>(
     Ok(())
 }
 
-/// Takes the leaf that `path` leads to out of the tree and frees it, with every node that loses its last child.
-pub fn remove_leaf<M: Media>(tx: &mut Transaction<'_, M>, tree: &mut Tree, path: &Path) -> Result {
-    free_node(tx, tree, path.leaf)?;
+/// Takes `leaf` out of the tree and frees it, with every node that loses its last child.
+pub fn remove_leaf<M: Media>(tx: &mut Transaction<'_, M>, tree: &mut Tree, leaf: &Leaf) -> Result {
+    let path = path_to(tx, tree, leaf)?;
+    free_node(tx, tree, leaf.block)?;
     let mut level = 0;
     for step in path.steps.iter().take(path.depth).rev() {
         level += 1;

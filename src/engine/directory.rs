@@ -124,8 +124,9 @@ pub fn lookup<R: Reader>(
         return Err(Error::NotFound);
     }
     let hash = hash.of(name);
-    let path = btree::descend(reader, &tree, key_of(hash))?;
-    let found = leaf::find(reader, path.leaf, hash, name)?;
+    let at = btree::descend(reader, &tree, key_of(hash))?;
+    let mut found = leaf::Found::new();
+    leaf::find(reader, at.block, hash, name, &mut found)?;
     found.entry.map(|entry| entry.target).ok_or(Error::NotFound)
 }
 
@@ -147,8 +148,9 @@ pub fn insert<M: Media>(
         tree.height = 1;
     }
     loop {
-        let path = btree::descend(tx, &tree, key_of(hash))?;
-        let found = leaf::find(tx, path.leaf, hash, name)?;
+        let at = btree::descend(tx, &tree, key_of(hash))?;
+        let mut found = leaf::Found::new();
+        leaf::find(tx, at.block, hash, name, &mut found)?;
         if found.entry.is_some() {
             return Err(Error::Exists);
         }
@@ -156,10 +158,10 @@ pub fn insert<M: Media>(
             return Err(Error::NoSpace);
         }
         let key = key_of(hash) | found.collision;
-        if leaf::insert(tx, &tree, path.leaf, path.count, &found, key, name, target)? {
+        if leaf::insert(tx, &tree, at.block, at.count, &found, key, name, target)? {
             break;
         }
-        leaf::split(tx, &mut tree, &path)?;
+        leaf::split(tx, &mut tree, &at)?;
     }
     store(record, &tree);
     Ok(())
@@ -178,18 +180,19 @@ pub fn remove<M: Media>(
         return Err(Error::NotFound);
     }
     let hash = hash.of(name);
-    let path = btree::descend(tx, &tree, key_of(hash))?;
-    let found = leaf::find(tx, path.leaf, hash, name)?;
+    let at = btree::descend(tx, &tree, key_of(hash))?;
+    let mut found = leaf::Found::new();
+    leaf::find(tx, at.block, hash, name, &mut found)?;
     let entry = found.entry.as_ref().ok_or(Error::NotFound)?;
     if entry.target.ino != ino {
         return Err(Error::NotFound);
     }
-    if path.count <= 1 {
-        btree::remove_leaf(tx, &mut tree, &path)?;
+    if at.count <= 1 {
+        btree::remove_leaf(tx, &mut tree, &at)?;
         store(record, &tree);
         return Ok(());
     }
-    leaf::remove(tx, &tree, path.leaf, path.count, &found, entry)
+    leaf::remove(tx, &tree, at.block, at.count, &found, entry)
 }
 
 /// Lets `name`, which leads to `old`, lead to `new`.
@@ -206,13 +209,14 @@ pub fn replace<M: Media>(
         return Err(Error::NotFound);
     }
     let hash = hash.of(name);
-    let path = btree::descend(tx, &tree, key_of(hash))?;
-    let found = leaf::find(tx, path.leaf, hash, name)?;
+    let at = btree::descend(tx, &tree, key_of(hash))?;
+    let mut found = leaf::Found::new();
+    leaf::find(tx, at.block, hash, name, &mut found)?;
     let entry = found.entry.ok_or(Error::NotFound)?;
     if entry.target.ino != old {
         return Err(Error::NotFound);
     }
-    leaf::retarget(tx, path.leaf, &entry, new)
+    leaf::retarget(tx, at.block, &entry, new)
 }
 
 /// One leaf's entries from a key on, in the order of keys.
@@ -254,12 +258,12 @@ pub fn read<R: Reader>(reader: &R, record: &InodeRecord, key: u64) -> Result<Bat
     if tree.root == Block::NONE {
         return Ok(batch);
     }
-    let path = btree::descend(reader, &tree, key)?;
+    let at = btree::descend(reader, &tree, key)?;
     batch.leaf.resize(BLOCK_SIZE as usize, 0)?;
-    reader.bytes(path.leaf.address(), &mut batch.leaf)?;
-    let keys = (path.floor, path.limit);
-    leaf::order(&batch.leaf, path.leaf, key, keys, &mut batch.order)?;
-    batch.next = (path.limit != u64::MAX).then_some(path.limit);
+    reader.bytes(at.block.address(), &mut batch.leaf)?;
+    let keys = (at.floor, at.limit);
+    leaf::order(&batch.leaf, at.block, key, keys, &mut batch.order)?;
+    batch.next = (at.limit != u64::MAX).then_some(at.limit);
     Ok(batch)
 }
 

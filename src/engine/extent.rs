@@ -19,7 +19,7 @@ pub mod edit;
 pub mod shift;
 pub mod widen;
 
-use crate::engine::btree::{self, Kind, Path, Reader, Tree};
+use crate::engine::btree::{self, Kind, Leaf, Reader, Tree};
 use crate::engine::error::{Error, Result};
 use crate::engine::filesystem::data::{Mapping, MappingState};
 use crate::engine::format::extent::{DiskExtent, Extent, LEAF_CAPACITY, MAX_LEN};
@@ -68,7 +68,7 @@ pub fn store_tree(record: &mut InodeRecord, tree: &Tree) {
 /// A place between extents of one leaf, or of the inline area.
 pub struct Cursor {
     /// `None`: inline.
-    path: Option<Path>,
+    leaf: Option<Leaf>,
     /// Extents in the leaf.
     pub count: usize,
     /// How many of them start at or before the block that was sought.
@@ -82,7 +82,7 @@ pub struct Cursor {
 impl Cursor {
     /// How many extents its leaf can hold.
     fn capacity(&self) -> usize {
-        match self.path {
+        match self.leaf {
             Some(_) => LEAF_CAPACITY,
             None => INLINE_EXTENTS,
         }
@@ -90,10 +90,10 @@ impl Cursor {
 
     /// Extent `index` of the leaf, checked for sense.
     pub fn get<R: Reader>(&self, reader: &R, record: &InodeRecord, index: usize) -> Result<Extent> {
-        let extent = match &self.path {
+        let extent = match &self.leaf {
             None => inline_extent(record, index)?,
-            Some(path) => {
-                let at = place(path.leaf, index);
+            Some(leaf) => {
+                let at = place(leaf.block, index);
                 Extent::from_disk(&DiskExtent {
                     position: U64::new(reader.word(at)?),
                     target: U64::new(reader.word(at.saturating_add(8))?),
@@ -116,28 +116,28 @@ impl Cursor {
         count: usize,
         into: &mut Vec<u8>,
     ) -> Result {
-        match &self.path {
+        match &self.leaf {
             None => {
                 let inline = record.inline.get(..count.saturating_mul(SIZE));
                 into.clear();
                 into.extend_from_slice(inline.unwrap_or(&[]))?;
                 Ok(())
             }
-            Some(path) => {
+            Some(leaf) => {
                 // What a longer or shorter leaf before it left is overwritten: only what is missing is filled up.
                 let len = count.min(LEAF_CAPACITY) * SIZE;
                 into.truncate(len);
                 into.resize(len, 0)?;
-                reader.bytes(place(path.leaf, 0), into)
+                reader.bytes(place(leaf.block, 0), into)
             }
         }
     }
 
     /// First file block of extent `index`.
     fn start<R: Reader>(&self, reader: &R, record: &InodeRecord, index: usize) -> Result<u64> {
-        match &self.path {
+        match &self.leaf {
             None => Ok(inline_extent(record, index)?.file_block.0),
-            Some(path) => Ok(reader.word(place(path.leaf, index))? >> 20),
+            Some(leaf) => Ok(reader.word(place(leaf.block, index))? >> 20),
         }
     }
 }
@@ -166,20 +166,20 @@ fn place(leaf: Block, index: usize) -> u64 {
 pub fn seek<R: Reader>(reader: &R, record: &InodeRecord, block: FileBlock) -> Result<Cursor> {
     let mut cursor = match record.root {
         ROOT_INLINE_EXTENTS => Cursor {
-            path: None,
+            leaf: None,
             count: usize::from(record.count),
             index: 0,
             floor: 0,
             limit: FileBlock::END.0,
         },
         ROOT_EXTENT_TREE => {
-            let path = btree::descend(reader, &tree_of(record, Kind::Extents), block.0)?;
+            let leaf = btree::descend(reader, &tree_of(record, Kind::Extents), block.0)?;
             Cursor {
-                count: path.count,
+                count: leaf.count,
                 index: 0,
-                floor: path.floor,
-                limit: path.limit.min(FileBlock::END.0),
-                path: Some(path),
+                floor: leaf.floor,
+                limit: leaf.limit.min(FileBlock::END.0),
+                leaf: Some(leaf),
             }
         }
         _ => return Err(Error::Invalid),
@@ -320,7 +320,7 @@ fn replace<M: Media>(
         return Err(Error::Invalid);
     }
     let count = cursor.count - (to - from) + new.len();
-    match &cursor.path {
+    match &cursor.leaf {
         None => {
             if count > INLINE_EXTENTS {
                 grow_tree(tx, record)?;
@@ -339,18 +339,18 @@ fn replace<M: Media>(
             record.count = u8::try_from(count).unwrap_or(0);
             Ok(true)
         }
-        Some(path) => {
+        Some(leaf) => {
             let mut tree = tree_of(record, Kind::Extents);
             if count > LEAF_CAPACITY {
-                if merge_leaf(tx, &tree, path, cursor.count)? {
+                if merge_leaf(tx, &tree, leaf, cursor.count)? {
                     return Ok(false);
                 }
-                split(tx, &mut tree, path, cursor, from)?;
+                split(tx, &mut tree, leaf, cursor, from)?;
                 store_tree(record, &tree);
                 return Ok(false);
             }
             if count == 0 {
-                btree::remove_leaf(tx, &mut tree, path)?;
+                btree::remove_leaf(tx, &mut tree, leaf)?;
                 store_tree(record, &tree);
                 if tree.root == Block::NONE {
                     record.root = ROOT_INLINE_EXTENTS;
@@ -359,25 +359,25 @@ fn replace<M: Media>(
                 }
                 return Ok(true);
             }
-            let at = place(path.leaf, from) - path.leaf.address();
+            let at = place(leaf.block, from) - leaf.block.address();
             if count == cursor.count {
-                btree::update(tx, path.leaf, at, packed)?;
+                btree::update(tx, leaf.block, at, packed)?;
                 return Ok(true);
             }
             if to == cursor.count {
                 if !packed.is_empty() {
-                    btree::update(tx, path.leaf, at, packed)?;
+                    btree::update(tx, leaf.block, at, packed)?;
                 }
             } else {
                 let mut bytes = Vec::new();
                 bytes.extend_from_slice(packed)?;
                 bytes.resize(packed.len() + (cursor.count - to) * SIZE, 0)?;
                 if let Some(tail) = bytes.get_mut(packed.len()..) {
-                    use_reader(tx, place(path.leaf, to), tail)?;
+                    use_reader(tx, place(leaf.block, to), tail)?;
                 }
-                btree::update(tx, path.leaf, at, &bytes)?;
+                btree::update(tx, leaf.block, at, &bytes)?;
             }
-            btree::set_count(tx, &tree, path.leaf, 0, count)?;
+            btree::set_count(tx, &tree, leaf.block, 0, count)?;
             Ok(true)
         }
     }
@@ -394,7 +394,7 @@ fn rewrite<M: Media>(
     for extent in list {
         packed.extend_from_slice(extent.to_disk().as_bytes())?;
     }
-    let Some(path) = &cursor.path else {
+    let Some(leaf) = &cursor.leaf else {
         record.inline.fill(0);
         let place = record.inline.get_mut(..packed.len());
         place.ok_or(Error::Invalid)?.copy_from_slice(&packed);
@@ -402,8 +402,8 @@ fn rewrite<M: Media>(
         return Ok(());
     };
     let tree = tree_of(record, Kind::Extents);
-    btree::update(tx, path.leaf, HEADER_SIZE, &packed)?;
-    btree::set_count(tx, &tree, path.leaf, 0, list.len())
+    btree::update(tx, leaf.block, HEADER_SIZE, &packed)?;
+    btree::set_count(tx, &tree, leaf.block, 0, list.len())
 }
 
 /// Reads through a transaction; spares the callers the trait's name.
@@ -436,12 +436,12 @@ fn grow_tree<M: Media>(tx: &mut Transaction<'_, M>, record: &mut InodeRecord) ->
 fn merge_leaf<M: Media>(
     tx: &mut Transaction<'_, M>,
     tree: &Tree,
-    path: &Path,
+    leaf: &Leaf,
     count: usize,
 ) -> Result<bool> {
     let mut bytes = Vec::new();
     bytes.resize(count * SIZE, 0)?;
-    use_reader(tx, place(path.leaf, 0), &mut bytes)?;
+    use_reader(tx, place(leaf.block, 0), &mut bytes)?;
     let mut merged = Vec::new();
     let mut last: Option<Extent> = None;
     for disk in bytes.chunks_exact(SIZE) {
@@ -467,8 +467,8 @@ fn merge_leaf<M: Media>(
     if left + LEAF_CAPACITY / 8 > count {
         return Ok(false);
     }
-    btree::update(tx, path.leaf, HEADER_SIZE, &merged)?;
-    btree::set_count(tx, tree, path.leaf, 0, left)?;
+    btree::update(tx, leaf.block, HEADER_SIZE, &merged)?;
+    btree::set_count(tx, tree, leaf.block, 0, left)?;
     Ok(true)
 }
 
@@ -476,7 +476,7 @@ fn merge_leaf<M: Media>(
 fn split<M: Media>(
     tx: &mut Transaction<'_, M>,
     tree: &mut Tree,
-    path: &Path,
+    leaf: &Leaf,
     cursor: &Cursor,
     at: usize,
 ) -> Result {
@@ -487,15 +487,15 @@ fn split<M: Media>(
         count / 2
     };
     if keep == 0 {
-        return Err(Error::corrupt("extent leaf", path.leaf.address()));
+        return Err(Error::corrupt("extent leaf", leaf.block.address()));
     }
     let mut bytes = Vec::new();
     bytes.resize((count - keep) * SIZE, 0)?;
-    use_reader(tx, place(path.leaf, keep), &mut bytes)?;
+    use_reader(tx, place(leaf.block, keep), &mut bytes)?;
     let key = U64::read_from_prefix(&bytes).map_or(0, |(word, _)| word.get() >> 20);
-    let new = btree::new_node(tx, tree, 0, path.leaf)?;
+    let new = btree::new_node(tx, tree, 0, leaf.block)?;
     btree::update(tx, new, HEADER_SIZE, &bytes)?;
     btree::set_count(tx, tree, new, 0, count - keep)?;
-    btree::set_count(tx, tree, path.leaf, 0, keep)?;
-    btree::insert_child(tx, tree, path, key, new)
+    btree::set_count(tx, tree, leaf.block, 0, keep)?;
+    btree::insert_child(tx, tree, leaf, key, new)
 }

@@ -12,7 +12,7 @@
 //! was right, since a checksum says that the bytes are those that were written, and not that they make sense.
 
 use super::{hash_of, key_of, Target};
-use crate::engine::btree::{self, Draft, Path, Reader, Tree};
+use crate::engine::btree::{self, Draft, Leaf, Reader, Tree};
 use crate::engine::error::{Error, Result};
 use crate::engine::format::directory::{
     BITMAP_OFFSET, ENTRY_HEADER, FINGERPRINTS_OFFSET, HEAP_OFFSET, OFFSETS_OFFSET, SLOTS,
@@ -21,13 +21,16 @@ use crate::engine::media::Media;
 use crate::engine::transaction::Transaction;
 use crate::engine::types::{u64_of, usize_of, Block, FileKind, Ino, BLOCK_SIZE, MAX_NAME};
 use crate::platform::Vec;
+use zerocopy::IntoBytes;
 
 /// Offset of the header's words of a leaf: `heap_start` and `dead`.
 const SPECIFIC_OFFSET: u64 = 56;
-/// Header, bitmap and fingerprints as they are read at once.
-const INDEX_BYTES: usize = OFFSETS_OFFSET as usize;
-/// Header and bitmap as they are written at once.
+/// Header and bitmap as they are read and written at once.
 const HEAD_BYTES: usize = FINGERPRINTS_OFFSET as usize;
+/// Bytes of an entry with the longest name.
+const LONGEST_ENTRY: usize = entry_size(MAX_NAME);
+/// Bytes of an entry that is put together in a small place.
+const SHORT_ENTRY: usize = 64;
 /// Bytes of a leaf.
 const LEAF: usize = 4096;
 
@@ -40,8 +43,8 @@ fn fingerprint(hash: u64) -> u8 {
 }
 
 /// Bytes of an entry with this name.
-fn entry_size(name_len: usize) -> usize {
-    (name_len + usize_of(ENTRY_HEADER)).next_multiple_of(8)
+const fn entry_size(name_len: usize) -> usize {
+    (name_len + ENTRY_HEADER as usize).next_multiple_of(8)
 }
 
 /// An entry that was found.
@@ -133,50 +136,61 @@ fn offset_of<R: Reader>(reader: &R, leaf: Block, slot: usize, heap_start: usize)
     Ok(offset)
 }
 
-/// Searches a leaf for a name.
-pub fn find<R: Reader>(reader: &R, leaf: Block, hash: u64, name: &[u8]) -> Result<Found> {
-    let mut index = [0u8; INDEX_BYTES];
-    reader.bytes(leaf.address(), &mut index)?;
-    let (heap_start, dead) = specific(leaf, word_in(&index, usize_of(SPECIFIC_OFFSET)))?;
+impl Found {
+    /// Before a search: nothing.
+    #[inline]
+    pub fn new() -> Self {
+        Self {
+            entry: None,
+            collision: 0,
+            heap_start: 0,
+            dead: 0,
+            bitmap: [0; 2],
+            head: [0; HEAD_BYTES],
+            free: SLOTS,
+            free_word: 0,
+        }
+    }
+}
+
+/// Searches a leaf for a name. `found` is new; it is large, so it is filled in its place.
+pub fn find<R: Reader>(
+    reader: &R,
+    leaf: Block,
+    hash: u64,
+    name: &[u8],
+    found: &mut Found,
+) -> Result {
+    reader.bytes(leaf.address(), &mut found.head)?;
+    let mut prints = [0u64; SLOTS / 8];
+    let at = leaf.address() + FINGERPRINTS_OFFSET;
+    reader.bytes(at, prints.as_mut_bytes())?;
+    let prints = prints.map(u64::from_le);
+    let word = word_in(&found.head, usize_of(SPECIFIC_OFFSET));
+    (found.heap_start, found.dead) = specific(leaf, word)?;
     let at = usize_of(BITMAP_OFFSET);
-    let bitmap = [word_in(&index, at), word_in(&index, at + 8)];
-    let mut head = [0; HEAD_BYTES];
-    let (first, prints) = index.split_at(HEAD_BYTES);
-    head.copy_from_slice(first);
-    let mut found = Found {
-        entry: None,
-        collision: 0,
-        heap_start,
-        dead,
-        bitmap,
-        head,
-        free: SLOTS,
-        free_word: 0,
+    let bitmap = [word_in(&found.head, at), word_in(&found.head, at + 8)];
+    found.bitmap = bitmap;
+    let free = match bitmap {
+        [u64::MAX, high] => 64 + high.trailing_ones(),
+        [low, _] => low.trailing_ones(),
     };
+    found.free = free as usize;
+    found.free_word = prints.get(found.free / 8).copied().unwrap_or(0);
     let pattern = u64::from(fingerprint(hash)) * ONES;
-    let (low, high) = (bitmap[0].to_le_bytes(), bitmap[1].to_le_bytes());
-    let lives = low.iter().chain(&high);
-    for (number, (chunk, &live)) in prints.chunks_exact(8).zip(lives).enumerate() {
-        if live == 0 && found.free != SLOTS {
-            continue;
-        }
-        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
-        if live != 0xff && found.free == SLOTS {
-            found.free = number * 8 + (!live).trailing_zeros() as usize;
-            found.free_word = word;
-        }
+    for (number, word) in prints.iter().enumerate() {
         let differs = word ^ pattern;
         let mut hits = differs.wrapping_sub(ONES) & !differs & HIGHS;
         while hits != 0 {
             // Above a true match this test may claim others; the comparison of hashes sorts them out.
-            let byte = (hits.trailing_zeros() / 8) as usize;
+            let slot = number * 8 + (hits.trailing_zeros() / 8) as usize;
             hits &= hits - 1;
-            if live & (1 << byte) != 0 {
-                check_slot(reader, leaf, number * 8 + byte, hash, name, &mut found)?;
+            if bitmap[slot / 64 % 2] & (1 << (slot % 64)) != 0 {
+                check_slot(reader, leaf, slot, hash, name, found)?;
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Compares one slot with the name that is sought.
@@ -236,13 +250,15 @@ fn same<R: Reader>(reader: &R, address: u64, first: &[u8; 6], name: &[u8]) -> Re
     Ok(true)
 }
 
-/// An entry as bytes in `into`; returns their number.
-fn pack(into: &mut [u8; 280], key: u64, name: &[u8], target: Target) -> usize {
+/// An entry as bytes in `into`, which are zeros; returns their number.
+fn pack<const N: usize>(into: &mut [u8; N], key: u64, name: &[u8], target: Target) -> usize {
     let name_len = name.len().min(MAX_NAME);
-    into[..8].copy_from_slice(&key.to_le_bytes());
-    into[8..16].copy_from_slice(&target.ino.0.to_le_bytes());
-    into[16] = (name_len & 0xff) as u8;
-    into[17] = target.kind.to_disk();
+    if let Some(first) = into.first_chunk_mut::<18>() {
+        first[..8].copy_from_slice(&key.to_le_bytes());
+        first[8..16].copy_from_slice(&target.ino.0.to_le_bytes());
+        first[16] = (name_len & 0xff) as u8;
+        first[17] = target.kind.to_disk();
+    }
     if let (Some(place), Some(name)) = (into.get_mut(18..18 + name_len), name.get(..name_len)) {
         place.copy_from_slice(name);
     }
@@ -264,8 +280,18 @@ pub fn insert<M: Media>(
     name: &[u8],
     target: Target,
 ) -> Result<bool> {
-    let mut entry = [0u8; 280];
-    let size = pack(&mut entry, key, name, target);
+    // Most names are short, and to zero the room of the longest one would cost as much as the rest.
+    let (mut short, mut long);
+    let size = entry_size(name.len());
+    let entry: &[u8] = if size <= SHORT_ENTRY {
+        short = [0u8; SHORT_ENTRY];
+        pack(&mut short, key, name, target);
+        &short
+    } else {
+        long = [0u8; LONGEST_ENTRY];
+        pack(&mut long, key, name, target);
+        &long
+    };
     if found.free >= SLOTS {
         return Ok(false);
     }
@@ -503,37 +529,37 @@ fn compact<M: Media>(tx: &mut Transaction<'_, M>, leaf: Block) -> Result<usize> 
 }
 
 /// Splits a leaf between two hashes, near the middle of its bytes. `NoSpace`: all names in it have one hash.
-pub fn split<M: Media>(tx: &mut Transaction<'_, M>, tree: &mut Tree, path: &Path) -> Result {
-    let mut left = Draft::load(tx, path.leaf)?;
+pub fn split<M: Media>(tx: &mut Transaction<'_, M>, tree: &mut Tree, at: &Leaf) -> Result {
+    let mut left = Draft::load(tx, at.block)?;
     let old = left.old()?;
     let mut entries = Vec::new();
-    order(&old, path.leaf, 0, (path.floor, path.limit), &mut entries)?;
+    order(&old, at.block, 0, (at.floor, at.limit), &mut entries)?;
     let size_at = |&(_, offset): &(u64, u16)| -> usize {
         entry_at(&old, usize::from(offset)).map_or(0, |(name, _)| entry_size(name.len()))
     };
     let total: usize = entries.iter().map(size_at).sum();
     let (mut bytes, mut best) = (0, None);
-    for (at, pair) in entries.windows(2).enumerate() {
+    for (index, pair) in entries.windows(2).enumerate() {
         let [a, b] = pair else { continue };
         bytes += size_at(a);
         let off = bytes.abs_diff(total / 2);
         if hash_of(a.0) != hash_of(b.0) && best.is_none_or(|(least, _)| off < least) {
-            best = Some((off, at + 1));
+            best = Some((off, index + 1));
         }
     }
-    let (_, at) = best.ok_or(Error::NoSpace)?;
-    let (low, high) = entries.split_at(at);
+    let (_, middle) = best.ok_or(Error::NoSpace)?;
+    let (low, high) = entries.split_at(middle);
     let &(first, _) = high.first().ok_or(Error::NoSpace)?;
 
-    let leaf = btree::new_node(tx, tree, 0, path.leaf)?;
+    let leaf = btree::new_node(tx, tree, 0, at.block)?;
     let mut right = Draft::load(tx, leaf)?;
     rebuild(&mut right.new, &old, high)?;
     right.store(tx)?;
     btree::set_count(tx, tree, leaf, 0, high.len())?;
     rebuild(&mut left.new, &old, low)?;
     left.store(tx)?;
-    btree::set_count(tx, tree, path.leaf, 0, low.len())?;
-    btree::insert_child(tx, tree, path, key_of(hash_of(first)), leaf)
+    btree::set_count(tx, tree, at.block, 0, low.len())?;
+    btree::insert_child(tx, tree, at, key_of(hash_of(first)), leaf)
 }
 
 #[cfg(test)]
@@ -558,7 +584,7 @@ mod tests {
         let mut entries: std::vec::Vec<(u64, u16)> = vec![];
         let mut at = LEAF;
         for n in 0..40u64 {
-            let mut bytes = [0; 280];
+            let mut bytes = [0; LONGEST_ENTRY];
             let name = "n".repeat(1 + n as usize);
             let target = Target {
                 ino: Ino(n + 1),

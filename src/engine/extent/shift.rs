@@ -196,13 +196,13 @@ impl Output {
             return Ok(at);
         }
         loop {
-            let path = btree::descend(volume, &tree, at)?;
-            if path.limit > from || path.limit <= at {
+            let leaf = btree::descend(volume, &tree, at)?;
+            if leaf.limit > from || leaf.limit <= at {
                 return Ok(at);
             }
             self.builder
-                .push_leaf(tx, &mut self.tree, path.floor, path.leaf)?;
-            at = path.limit;
+                .push_leaf(tx, &mut self.tree, leaf.floor, leaf.block)?;
+            at = leaf.limit;
         }
     }
 
@@ -270,23 +270,23 @@ fn free_nodes<M: Media>(
     };
     let mut at = 0;
     loop {
-        let path = btree::descend(volume, &tree, at)?;
+        let path = btree::path(volume, &tree, at)?;
         for (last, node) in last.iter_mut().zip(path.index_nodes()) {
             if *last != node {
                 *last = node;
                 freed.add(tx, node)?;
             }
         }
-        if path.floor >= kept {
-            freed.add(tx, path.leaf)?;
+        if path.leaf.floor >= kept {
+            freed.add(tx, path.leaf.block)?;
         }
-        if path.limit == u64::MAX {
+        if path.leaf.limit == u64::MAX {
             break;
         }
-        if path.limit <= at {
+        if path.leaf.limit <= at {
             return Err(Error::corrupt("bounds of an extent leaf", old.ino.get()));
         }
-        at = path.limit;
+        at = path.leaf.limit;
         yield_now();
     }
     freed.flush(tx)?;
