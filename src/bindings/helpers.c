@@ -80,6 +80,17 @@ void ochre_inode_set_mctime(struct inode *inode, s64 time)
 	inode_set_ctime_to_ts(inode, ts);
 }
 
+void ochre_fileattr_fill(struct file_kattr *fa, u32 flags)
+{
+	fileattr_fill_flags(fa, flags);
+}
+
+/* All ones, a set that nobody has, for what flags cannot say. */
+u32 ochre_fileattr_flags(const struct file_kattr *fa)
+{
+	return fileattr_has_fsx(fa) ? ~0U : fa->flags;
+}
+
 void ochre_inode_set_ctime(struct inode *inode, s64 time)
 {
 	inode_set_ctime_to_ts(inode, ns_to_timespec64(time));

@@ -11,6 +11,7 @@ void ochre_memcpy_flushcache(void *to, const void *from, size_t n);
 /* ---- names and mounts: src/vfs/{super_block,fs_context,inode,attributes,directory,dentry,export}.rs, src/platform/linux.rs ---- */
 #include <linux/blkdev.h>
 #include <linux/exportfs.h>
+#include <linux/fileattr.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/rwsem.h>
@@ -33,6 +34,8 @@ struct inode *ochre_alloc_inode(struct super_block *sb, struct kmem_cache *cache
 bool ochre_inode_is_new(struct inode *inode);
 s64 ochre_inode_atime(struct inode *inode);
 s64 ochre_inode_mtime(struct inode *inode);
+void ochre_fileattr_fill(struct file_kattr *fa, u32 flags);
+u32 ochre_fileattr_flags(const struct file_kattr *fa);
 s64 ochre_inode_ctime(struct inode *inode);
 void ochre_inode_set_times(struct inode *inode, s64 atime, s64 mtime, s64 ctime);
 s64 ochre_inode_set_ctime_current(struct inode *inode);

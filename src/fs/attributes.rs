@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `stat`, `chmod`, `chown`, `utimensat`, and times of access.
+//! `stat`, `chmod`, `chown`, `utimensat`, `chattr`, and times of access.
 //!
 //! Hazard: access times come in while others write to the same inode, with no lock held: the
 //! engine stores them as single words (see design.md, section 4, on times).
 
-use super::{engine, failed, file, inner, timestamp, Ochre};
+use super::{engine, failed, file, inner, namei, timestamp, Ochre};
 use crate::{
     engine::filesystem::{SetAttributes, Times},
     vfs::{
         attributes::{self, Changed, Details},
-        inode::{self, Locked},
+        inode::{self, Flags, Locked},
         rwsem::Exclusive,
         INode,
     },
@@ -26,7 +26,7 @@ impl attributes::Operations for Ochre {
         Details {
             btime: now.btime.0,
             sectors: now.blocks.saturating_mul(SECTORS),
-            attributes: super::namei::statx_flags(now.flags),
+            attributes: namei::statx_flags(now.flags),
             attributes_mask: attributes::ATTRIBUTE_IMMUTABLE
                 | attributes::ATTRIBUTE_APPEND
                 | attributes::ATTRIBUTE_NODUMP,
@@ -50,6 +50,29 @@ impl attributes::Operations for Ochre {
         engine(&inode)
             .set_attributes(inner(&inode), &set)
             .map_err(|error| failed(inode.super_block(), error))
+    }
+
+    const FLAGS: u32 = namei::FLAGS;
+
+    fn flags(inode: &INode<Self>) -> u32 {
+        inner(inode).attributes().flags & Self::FLAGS
+    }
+
+    fn set_flags(inode: Locked<'_, INode<Self>>, flags: u32) -> Result<Flags> {
+        // What a later version may have set stays.
+        let flags = inner(&inode).attributes().flags & !Self::FLAGS | flags;
+        let set = SetAttributes {
+            flags: Some(flags),
+            times: Times {
+                ctime: Some(timestamp(inode.times().ctime)),
+                ..Times::default()
+            },
+            ..SetAttributes::default()
+        };
+        engine(&inode)
+            .set_attributes(inner(&inode), &set)
+            .map_err(|error| failed(inode.super_block(), error))?;
+        Ok(namei::vfs_flags(flags))
     }
 
     fn set_size(inode: &mut Exclusive<'_, Self>, size: u64) -> Result {

@@ -37,6 +37,8 @@ const IMMUTABLE: u32 = 0x10;
 const APPEND: u32 = 0x20;
 const NODUMP: u32 = 0x40;
 const NOATIME: u32 = 0x80;
+/// All that can be set.
+pub(super) const FLAGS: u32 = IMMUTABLE | APPEND | NODUMP | NOATIME;
 
 /// Flags of the medium as the VFS acts on them.
 pub(super) fn vfs_flags(flags: u32) -> Flags {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Attributes of inodes: `stat`, `chmod`, `chown`, `utimensat`, `truncate`.
+//! Attributes of inodes: `stat`, `chmod`, `chown`, `utimensat`, `truncate`, `chattr`.
 //!
 //! What: [`Operations`] is what a filesystem does when attributes are asked for or change;
 //! [`Change`] is a change that the VFS has checked already. [`MntIdmap`] says how owners look
@@ -18,7 +18,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use super::{
-    inode::{INode, Locked, Times},
+    inode::{Flags, INode, Locked, Times},
     memalloc::NofsScope,
     rwsem::Exclusive,
     Complete, FileSystem,
@@ -128,6 +128,15 @@ pub(crate) trait Operations: FileSystem {
     /// Stores the changed attributes, durably.
     fn store(inode: Locked<'_, INode<Self>>, changed: Changed) -> Result;
 
+    /// Flags that can be set, as `FS_IOC_SETFLAGS` has them.
+    const FLAGS: u32;
+
+    /// Those of them that are set.
+    fn flags(inode: &INode<Self>) -> u32;
+
+    /// Stores other ones, and the inode's change time, durably. Returns what the VFS acts on.
+    fn set_flags(inode: Locked<'_, INode<Self>>, flags: u32) -> Result<Flags>;
+
     /// Sets the size of a regular file, with the inode's modification and change time.
     fn set_size(inode: &mut Exclusive<'_, Self>, size: u64) -> Result;
 
@@ -145,6 +154,8 @@ impl<T: Complete> Tables<T> {
         getattr: Some(Self::getattr),
         setattr: Some(Self::setattr),
         update_time: Some(Self::update_time),
+        fileattr_get: Some(Self::fileattr_get),
+        fileattr_set: Some(Self::fileattr_set),
         // Extended attributes will add `listxattr`, `get_inode_acl` and `set_acl` here.
         ..pin_init::zeroed()
     };
@@ -242,6 +253,51 @@ impl<T: Complete> Tables<T> {
             }
             let inode = INode::<T>::from_raw(inode);
             T::store_times(inode, inode.times(), kind == c::fs_update_time_FS_UPD_ATIME)?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// For the kernel to call, as the `fileattr_get` that it documents.
+    unsafe extern "C" fn fileattr_get(dentry: *mut c::dentry, fa: *mut c::file_kattr) -> c_int {
+        // SAFETY: The VFS holds the dentry, which is positive. `fa` is this task's.
+        unsafe {
+            let inode = INode::<T>::from_raw((*dentry).d_inode);
+            c::ochre_fileattr_fill(fa, T::flags(inode));
+        }
+        0
+    }
+
+    /// Who may change which flag has been looked at by the VFS.
+    ///
+    /// # Safety
+    ///
+    /// For the kernel to call, as the `fileattr_set` that it documents.
+    unsafe extern "C" fn fileattr_set(
+        _idmap: *mut c::mnt_idmap,
+        dentry: *mut c::dentry,
+        fa: *mut c::file_kattr,
+    ) -> c_int {
+        let _scope = NofsScope::enter();
+        // SAFETY: The VFS holds the dentry, and `i_rwsem` of its inode exclusively. `fa` is this
+        // task's.
+        from_result(|| unsafe {
+            let flags = c::ochre_fileattr_flags(fa);
+            if flags & !T::FLAGS != 0 {
+                return to_result(-(c::EOPNOTSUPP as c_int)).map(|()| 0);
+            }
+            let inode = INode::<T>::from_raw((*dentry).d_inode);
+            let locked = Locked::new(inode);
+            let undo = Former::of(inode);
+            let _ = inode.set_ctime_current();
+            match T::set_flags(locked, flags) {
+                Ok(flags) => locked.replace_flags(flags),
+                Err(error) => {
+                    undo.restore(locked);
+                    return Err(error);
+                }
+            }
             Ok(0)
         })
     }

@@ -167,6 +167,13 @@ impl<T: FileSystem> INode<T> {
         flags & c::S_NOATIME != 0
     }
 
+    /// Sets those of [`Flags`] that can change while an inode is in use.
+    pub(super) fn replace_flags(&self, flags: Flags) {
+        let mask = c::S_IMMUTABLE | c::S_APPEND | c::S_NOATIME;
+        // SAFETY: Changes the word atomically.
+        unsafe { c::inode_set_flags(self.as_ptr(), flags.0 & mask, mask) };
+    }
+
     /// Owner and group as the medium has them.
     pub(crate) fn owner(&self) -> (u32, u32) {
         // SAFETY: Reads two aligned words and the (constant) user namespace.

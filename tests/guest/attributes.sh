@@ -1,4 +1,4 @@
-# chmod, chown, utimens (nanoseconds, UTIME_OMIT), statx birth time; all of it over a remount. Clearing of set-id bits.
+# chmod, chown, utimens (nanoseconds, UTIME_OMIT), statx birth time, chattr; all of it over a remount. Clearing of set-id bits.
 . "$(dirname "$0")/lib.sh"
 mount_fs
 python3 - <<'PY'
@@ -44,4 +44,27 @@ m = os.stat(path("d")).st_mtime_ns
 open(path("d/new"), "w").close()
 check(os.stat(path("d")).st_mtime_ns > m, "a directory's mtime")
 PY
-proved "mode, owners beyond 16 bits, nanosecond times, birth time over a remount; users lose set-id bits and are refused"
+# chattr: what the VFS enforces, what statx says, what is refused, and that it stays.
+if [ "$FSTYPE" = ochre ]; then
+    echo one >$MNT/i; echo one >$MNT/a; mkdir $MNT/di
+    refused EPERM setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all --bounding-set=-all chattr +i $MNT/i
+    c=$(stat -c %z $MNT/i)
+    chattr +i $MNT/i; chattr +a $MNT/a; chattr +dA $MNT/f; chattr +i $MNT/di
+    [ "$(stat -c %z $MNT/i)" != "$c" ] || fail "chattr changes no ctime"
+    refused EOPNOTSUPP chattr +c $MNT/f
+    refused EOPNOTSUPP chattr -p 5 $MNT/f
+    for round in "at once" "after a remount"; do
+        flags=$(cd $MNT; for f in i a f di; do lsattr -d $f; done | awk '{ gsub("-", "", $1); print $2 "=" $1 }' | tr '\n' ' ')
+        [ "$flags" = "i=i a=a f=dA di=i " ] || fail "flags $round: $flags"
+        refused EPERM touch $MNT/i
+        refused EPERM rm $MNT/i
+        refused EPERM truncate -s 0 $MNT/a
+        refused EPERM touch $MNT/di/x
+        echo more >>$MNT/a
+        remount_fs
+    done
+    [ "$(wc -l <$MNT/a)" = 3 ] || fail "append-only"
+    chattr -i $MNT/i $MNT/di; chattr -a $MNT/a; chattr -dA $MNT/f
+    rm $MNT/i $MNT/a; touch $MNT/di/x
+fi
+proved "mode, owners beyond 16 bits, nanosecond times, birth time, flags over a remount; users lose set-id bits and are refused"
