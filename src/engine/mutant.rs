@@ -55,6 +55,8 @@ pub enum Mutant {
     FreeBeforeSize,
     /// The nodes of a tree that was built anew are not fenced before the record with its root.
     NoNodeFence,
+    /// An inode number leads to its record by arithmetic alone. (Not about crashes: the guest test `trap-forged-handle`.)
+    TrustNumber,
 }
 
 #[cfg(feature = "mutants")]

@@ -36,6 +36,7 @@ const ENGINE: &[(&str, Mutant)] = &[
     ("commit-fence", Mutant::NoCommitFence),
     ("data-fence", Mutant::NoDataFence),
     ("tail-zero", Mutant::NoTailZero),
+    ("look-up-number", Mutant::TrustNumber),
 ];
 
 struct State {
