@@ -429,6 +429,8 @@ mod tests {
                 model.apply(&line.call).unwrap();
             }
             assert_eq!(model.paths().len(), 1);
+            // Held pages of both kinds are punched, truncated and grown over.
+            assert!(text.matches(" hold ").count() >= 4);
         }
     }
 }

@@ -54,6 +54,7 @@ fn run(m: &mut Maker, top: &str, size: u64, grain: u64, mapped: u64) {
     };
     m.mapped(&held.file, &held.slot, mapped, false);
     m.call(Call::Fallocate(held.file.clone(), 0, 0, mapped));
+    held.once(m);
     for _ in 0..size {
         held.step(m);
     }
@@ -69,6 +70,18 @@ fn run(m: &mut Maker, top: &str, size: u64, grain: u64, mapped: u64) {
 impl Held {
     fn fallocate(&self, m: &mut Maker, mode: u32, at: u64, len: u64) {
         m.call(Call::Fallocate(self.file.clone(), mode, at, len));
+    }
+
+    /// What each list has, however short: a page that is parked, a truncate that is put off, growth over what it left.
+    fn once(&mut self, m: &mut Maker) {
+        self.hold(m, self.mapped);
+        for (_, page) in std::mem::take(&mut self.live) {
+            self.fallocate(m, PUNCH, page.start, page.end - page.start);
+        }
+        self.hold(m, self.mapped);
+        let start = self.live.first().map_or(0, |(_, page)| page.start);
+        self.truncate(m, start);
+        self.truncate(m, self.mapped);
     }
 
     fn step(&mut self, m: &mut Maker) {
