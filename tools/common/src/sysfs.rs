@@ -305,7 +305,8 @@ mod tests {
         assert_eq!(facts.physical, Some(0x2_4020_0000 + 2056 * 512));
         assert_eq!(facts.phase(), Some(2056 * 512));
         // Of the disk's bad blocks those that are inside, counted from its own start.
-        assert_eq!(facts.bad, [4096..3 * 4096]);
+        let inside = 4096..3 * 4096;
+        assert_eq!(facts.bad, [inside]);
         let disk = Sysfs::at(root.path()).describe(259, 0).unwrap();
         assert_eq!(disk.bad.len(), 3);
         assert_eq!(disk.bad[0], 4096..4608);

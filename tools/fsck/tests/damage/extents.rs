@@ -116,7 +116,6 @@ fn with_parked(damage: fn(&Sample)) -> Vec<Issue> {
     let file = fs.iget(sample.file).expect("the file");
     fs.park(&file, FileBlock(1), 1, FileBlock::PARKED.plus(1))
         .expect("parked");
-    drop(file);
     fs.unmount().expect("an unmount");
     sample.media = fs.media().snapshot();
     damage(&sample);
