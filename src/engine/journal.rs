@@ -275,6 +275,15 @@ impl Journal {
         Some(address)
     }
 
+    /// Waits until every record that was drawn before this call is applied: each is, under the lock under which it was drawn. May
+    /// sleep.
+    pub fn settle(&self) {
+        let _exclusive = self.commit.lock();
+        for lane in self.lanes.iter() {
+            drop(lane.lock());
+        }
+    }
+
     /// Moves C up to all that was committed before this call. `counts` stores what only checkpoints store. May sleep.
     pub fn checkpoint<M: Media>(
         &self,

@@ -222,9 +222,20 @@ impl<M: Media> Filesystem<M> {
         Ok(())
     }
 
-    /// The inode behind a file handle; `Stale` for any number that leads to no such inode.
+    /// The inode behind a file handle; `Stale` for any number that leads to no such inode. The caller shuts others who look for
+    /// this number out, and keeps one who has just created the inode from giving it back.
+    ///
+    /// A number that a handle has kept may be getting its next owner right now: in use already, its record half stored. What
+    /// looks damaged is looked at again when all that was being stored is there. (A name leads to an inode only after that.)
     pub fn iget_handle(&self, ino: Ino, generation: Generation) -> Result<Inode> {
-        let inode = self.note(self.load(ino))?;
+        let loaded = match self.load(ino) {
+            Err(error) if error.is_damage() => {
+                self.volume().journal().settle();
+                self.load(ino)
+            }
+            other => other,
+        };
+        let inode = self.note(loaded)?;
         if inode.generation() != generation || inode.read().record.nlink.get() == 0 {
             return Err(Error::Stale);
         }

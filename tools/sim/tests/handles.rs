@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! File handles whose number is getting its next owner at that moment: its record is half stored when it is read. That is no
+//! damage, and must not turn the filesystem read-only.
+
+use ochre::engine::error::{Error, Result};
+use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode};
+use ochre::engine::media::Media;
+use ochre::engine::types::{FileKind, Generation, Ino, Timestamp};
+use ochre_sim::{image, MemoryMedia};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+/// How far the store of the record has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Before,
+    Half,
+    Read,
+}
+
+/// A medium on which the first half of a record stays alone for as long as it takes somebody to read it.
+struct Halfway {
+    media: MemoryMedia,
+    /// Address of the record; 0: none.
+    record: AtomicU64,
+    step: Mutex<Step>,
+    changed: Condvar,
+}
+
+impl Halfway {
+    fn set(&self, step: Step) {
+        *self.step.lock().expect("lock") = step;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, step: Step) {
+        let guard = self.step.lock().expect("lock");
+        let wait = self
+            .changed
+            .wait_timeout_while(guard, Duration::from_secs(60), |now| *now != step);
+        let (_guard, timeout) = wait.expect("lock");
+        assert!(!timeout.timed_out(), "never came to {step:?}");
+    }
+}
+
+impl Media for Halfway {
+    fn size(&self) -> u64 {
+        self.media.size()
+    }
+
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Result {
+        let result = self.media.read(address, buffer);
+        if address == self.record.load(Ordering::SeqCst) {
+            let mut step = self.step.lock().expect("lock");
+            if *step == Step::Half {
+                *step = Step::Read;
+                self.changed.notify_all();
+            }
+        }
+        result
+    }
+
+    fn read_u64(&self, address: u64) -> Result<u64> {
+        self.media.read_u64(address)
+    }
+
+    fn store(&self, address: u64, bytes: &[u8]) {
+        if address != self.record.load(Ordering::SeqCst) || bytes.len() < 128 {
+            return self.media.store(address, bytes);
+        }
+        let (first, rest) = bytes.split_at(64);
+        self.media.store(address, first);
+        self.set(Step::Half);
+        self.wait(Step::Read);
+        self.media.store(address + 64, rest);
+    }
+
+    fn store_u64(&self, address: u64, value: u64) {
+        self.media.store_u64(address, value);
+    }
+
+    fn store_through(&self, address: u64, bytes: &[u8]) {
+        self.media.store_through(address, bytes);
+    }
+
+    fn zero(&self, address: u64, len: u64) {
+        self.media.zero(address, len);
+    }
+
+    fn zero_through(&self, address: u64, len: u64) {
+        self.media.zero_through(address, len);
+    }
+
+    fn write_back(&self, address: u64, len: u64) {
+        self.media.write_back(address, len);
+    }
+
+    fn fence(&self) {}
+
+    fn drain(&self) {}
+
+    fn is_synchronous(&self) -> bool {
+        self.media.is_synchronous()
+    }
+
+    fn sync_device(&self) -> Result {
+        Ok(())
+    }
+
+    fn phase(&self) -> u64 {
+        self.media.phase()
+    }
+}
+
+fn create(fs: &Filesystem<Halfway>, root: &Inode, name: &[u8], time: i64) -> Inode {
+    let new = NewInode {
+        mode: FileKind::Regular.mode_bits() | 0o644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        symlink: None,
+        flags: 0,
+        project: 0,
+        time: Timestamp(time),
+    };
+    fs.create(root, name, &new).expect("create")
+}
+
+/// `used`: the number had an owner before. Else its record is of a chunk that has just been made.
+fn half_stored(used: bool) {
+    let media = Halfway {
+        media: image::formatted(64 << 20),
+        record: AtomicU64::new(0),
+        step: Mutex::new(Step::Before),
+        changed: Condvar::new(),
+    };
+    let fs = Filesystem::mount(media, &MountOptions::default()).expect("mount");
+    let root = fs.iget(fs.root()).expect("root");
+    let first = create(&fs, &root, b"first", 1000);
+    let (ino, generation, address) = (first.ino(), first.generation(), first.address());
+    let (wanted, address) = if used {
+        fs.unlink(&root, b"first", &first, Timestamp(1001))
+            .expect("unlink");
+        fs.evict(&first).expect("evict");
+        (ino, address)
+    } else {
+        (Ino(ino.0 + 1), address + 256)
+    };
+    assert_eq!(fs.iget_handle(wanted, generation).err(), Some(Error::Stale));
+    fs.media().record.store(address, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let handle = scope.spawn(|| {
+            fs.media().wait(Step::Half);
+            fs.iget_handle(wanted, generation).err()
+        });
+        let second = create(&fs, &root, b"second", 2000);
+        assert_eq!(second.ino(), wanted, "the test wants this number");
+        assert_eq!(handle.join().expect("thread"), Some(Error::Stale));
+    });
+    assert!(!fs.is_read_only(), "an old handle is no damage");
+    fs.iget(wanted).expect("the new file");
+    let generation = Generation(generation.0 ^ 1);
+    assert_eq!(fs.iget_handle(wanted, generation).err(), Some(Error::Stale));
+}
+
+#[test]
+fn of_a_number_that_is_used_again() {
+    half_stored(true);
+}
+
+#[test]
+fn of_a_number_that_is_used_for_the_first_time() {
+    half_stored(false);
+}
