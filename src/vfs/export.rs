@@ -73,11 +73,11 @@ impl<T: Complete> Tables<T> {
                 return INVALID;
             }
             let handle = slice::from_raw_parts_mut(handle, words);
-            put(handle, &*inode);
+            put(handle, inode);
             if parent.is_null() {
                 return PLAIN;
             }
-            put(handle.get_mut(WORDS..).unwrap_or_default(), &*parent);
+            put(handle.get_mut(WORDS..).unwrap_or_default(), parent);
             WITH_PARENT
         }
     }
@@ -150,11 +150,16 @@ impl<T: Complete> Tables<T> {
     }
 }
 
-fn put(words: &mut [u32], inode: &c::inode) {
+/// # Safety
+///
+/// `inode` is alive.
+unsafe fn put(words: &mut [u32], inode: *const c::inode) {
+    // SAFETY: By the caller's promise. Others may change the rest of it, so no reference to the whole; these two are constant.
+    let (ino, of) = unsafe { ((*inode).i_ino, (*inode).i_generation) };
     if let [low, high, generation, ..] = words {
-        *low = inode.i_ino as u32;
-        *high = (inode.i_ino >> 32) as u32;
-        *generation = inode.i_generation;
+        *low = ino as u32;
+        *high = (ino >> 32) as u32;
+        *generation = of;
     }
 }
 
