@@ -255,10 +255,21 @@ pub fn find<R: Reader>(
     block: FileBlock,
     max: u64,
 ) -> Result<(Mapping, Option<Extent>)> {
+    let cursor = seek(reader, record, block)?;
+    find_at(reader, record, &cursor, block, max)
+}
+
+/// As [`find`], from where [`seek`] led for the same block of the same record.
+pub fn find_at<R: Reader>(
+    reader: &R,
+    record: &InodeRecord,
+    cursor: &Cursor,
+    block: FileBlock,
+    max: u64,
+) -> Result<(Mapping, Option<Extent>)> {
     if block >= FileBlock::END || max == 0 {
         return Err(Error::Invalid);
     }
-    let cursor = seek(reader, record, block)?;
     let previous = match cursor.index.checked_sub(1) {
         Some(before) => Some(cursor.get(reader, record, before)?),
         None => None,

@@ -588,13 +588,16 @@ impl<'a, M: Media> Transaction<'a, M> {
         if magic != u64::from(INODE_MAGIC) || media.read_u64(address + 16)? != ino.0 {
             return Ok(());
         }
+        // The words with generation and links: of a number that was in use there are none left.
+        const LINKS: u64 = core::mem::offset_of!(InodeRecord, nlink) as u64;
+        if media.read_u64(address + LINKS / 8 * 8)? >> (LINKS % 8 * 8) & 0xffff_ffff == 0 {
+            return Ok(());
+        }
         let mut bytes = [0u8; RECORD_SIZE as usize];
         media.read(address, &mut bytes)?;
         let record: InodeRecord = zerocopy::transmute!(bytes);
         // Without the right sum it is what a file once held that lay here.
-        if record.nlink.get() == 0
-            || inode_sum(self.volume.keys(), &record) != record.checksum.get()
-        {
+        if inode_sum(self.volume.keys(), &record) != record.checksum.get() {
             return Ok(());
         }
         Err(Error::corrupt(

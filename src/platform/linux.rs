@@ -120,7 +120,18 @@ impl<T: Clone> Vec<T> {
 
     /// Shortens or fills up with copies of `value`.
     pub fn resize(&mut self, len: usize, value: T) -> Result<(), AllocError> {
-        self.0.resize(len, value, GFP_KERNEL)
+        let Some(more) = len.checked_sub(self.0.len()) else {
+            self.0.truncate(len);
+            return Ok(());
+        };
+        self.0.reserve(more, GFP_KERNEL)?;
+        // Not the kernel crate's own, which asks for room again before each element.
+        for place in self.0.spare_capacity_mut().iter_mut().take(more) {
+            place.write(value.clone());
+        }
+        // SAFETY: So many were just set, in room that was there.
+        unsafe { self.0.inc_len(more) };
+        Ok(())
     }
 }
 

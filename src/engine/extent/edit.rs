@@ -101,12 +101,25 @@ pub fn insert<M: Media>(
     record: &mut InodeRecord,
     extent: &Extent,
 ) -> Result {
+    insert_at(tx, record, extent, None)
+}
+
+/// As [`insert`]; `place` is where [`seek`] led for the extent's first block, in this same record.
+pub fn insert_at<M: Media>(
+    tx: &mut Transaction<'_, M>,
+    record: &mut InodeRecord,
+    extent: &Extent,
+    mut place: Option<Cursor>,
+) -> Result {
     let mut rest = *extent;
     if rest.file_end() > FileBlock::END {
         return Err(Error::FileTooBig);
     }
     while rest.len > 0 {
-        let cursor = seek(tx, record, rest.file_block)?;
+        let cursor = match place.take() {
+            Some(place) => place,
+            None => seek(tx, record, rest.file_block)?,
+        };
         let part = cut(&rest, rest.file_block.0, cursor.limit);
         if part.len == 0 {
             return Err(Error::corrupt("bounds of an extent leaf", record.ino.get()));

@@ -370,7 +370,8 @@ impl<M: Media> Filesystem<M> {
             want == 1 || (mapping.len == want && self.is_aligned(block))
         };
         let core = inode.read();
-        let (found, previous) = extent::find(self.volume(), &core.record, start, want)?;
+        let place = extent::seek(self.volume(), &core.record, start)?;
+        let (found, previous) = extent::find_at(self.volume(), &core.record, &place, start, want)?;
         let version = core.version;
         drop(core);
         // Lost blocks that hold nothing yet are replaced; 2 MiB pages are not worth it.
@@ -402,9 +403,11 @@ impl<M: Media> Filesystem<M> {
             state: MappingState::Written(block),
         };
         let done = self.change_core(inode, purpose, |tx, core| {
+            let mut place = Some(place);
             let (now, previous) = if core.version == version {
                 (found, previous)
             } else {
+                place = None;
                 extent::find(tx, &core.record, start, want)?
             };
             let record = core.draft();
@@ -444,6 +447,7 @@ impl<M: Media> Filesystem<M> {
                         .zero_through(block.address(), want * BLOCK_SIZE);
                     tx.publishes_data();
                     if lost {
+                        place = None;
                         edit::remove(tx, record, start, start.plus(want), usize::MAX)?;
                     }
                     let extent = Extent {
@@ -452,7 +456,7 @@ impl<M: Media> Filesystem<M> {
                         block,
                         unwritten: false,
                     };
-                    edit::insert(tx, record, &extent)?;
+                    edit::insert_at(tx, record, &extent, place)?;
                     Ok(written(block))
                 }
             }
