@@ -125,7 +125,14 @@ fn without(pages: PageRange, page: PageRange) -> Option<PageRange> {
 /// goes with the entry; a file without a name has nothing to keep.
 pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
     let mapping = inode.mapping();
-    if mapping.is_empty() || testing::without(Protection::DropIdle) {
+    if testing::without(Protection::DropIdle) {
+        return None;
+    }
+    if mapping.is_empty() {
+        if mapping.has_nodes() {
+            // Of faults that lacked memory: they would keep the inode from reclaim as well.
+            mapping.lock_invalidate().free_empty_nodes();
+        }
         return None;
     }
     let faults = mapping.lock_invalidate();
@@ -143,6 +150,7 @@ pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
     }
     let mut seen = defer::Seen::new();
     let held = faults.delete_idle(device(inode), PageRange::ALL, |pages| seen.add(pages));
+    faults.free_empty_nodes();
     seen.report(inode);
     held
 }

@@ -22,6 +22,10 @@
 //! the folio would be split under that CPU (`WARN` in fs/dax.c; seen with six threads in less than
 //! a minute). So [`InvalidateExclusive::busy_page`] looks for references of any kind.
 //!
+//! Hazard: where memory runs out in the middle of a fault (a memory cgroup at its limit is enough), the
+//! tree of entries keeps the nodes that it had got by then, with no entry below them. So "no entry" is
+//! told by the count of pages and not by the tree, and such nodes are freed with the last entry.
+//!
 //! C headers: `include/linux/pagemap.h`, `include/linux/dax.h`.
 
 use crate::bindings::c;
@@ -112,9 +116,28 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
     }
 
     /// No page of this file has an entry.
+    ///
+    /// Not the kernel's `mapping_empty`: a fault that lacked memory may leave nodes without an entry in the tree, which
+    /// nothing would take out any more.
     pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: The mapping lives as long as its inode; others may change the count meanwhile.
+        unsafe { (&raw const (*self.as_ptr()).nrpages).read_volatile() == 0 }
+    }
+
+    /// The tree of entries has nodes; or had a moment ago.
+    pub(crate) fn has_nodes(&self) -> bool {
         // SAFETY: The mapping lives as long as its inode.
-        unsafe { c::ochre_mapping_empty(self.as_ptr()) }
+        unsafe { !c::ochre_mapping_empty(self.as_ptr()) }
+    }
+
+    /// Frees the nodes of the tree of entries if it has no entry: with such nodes an inode is no prey for memory reclaim, and
+    /// at its end they would stay allocated. Nobody else may work on the tree.
+    fn free_empty_nodes(&self) {
+        if self.has_nodes() && self.is_empty() {
+            // SAFETY: The tree is part of the live mapping, and the call locks what it needs. There is no entry in it, so that
+            // nothing but nodes goes.
+            unsafe { c::xa_destroy(&raw mut (*self.as_ptr()).i_pages) };
+        }
     }
 
     /// How many pages the entry at `page` covers; 1 if there is none.
@@ -246,11 +269,14 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
     /// Drops every entry of an inode that is being evicted: nobody maps it, and nobody can; no
     /// page is held.
     pub(super) fn delete_all_at_evict(&self) {
-        if self.is_empty() || testing::without(Protection::DeleteAtEvict) {
+        if testing::without(Protection::DeleteAtEvict) {
             return;
         }
-        // SAFETY: The inode is live and, at evict, has no mapping and gets none.
-        unsafe { c::dax_break_layout_final(self.inode.as_ptr()) };
+        if !self.is_empty() {
+            // SAFETY: The inode is live and, at evict, has no mapping and gets none.
+            unsafe { c::dax_break_layout_final(self.inode.as_ptr()) };
+        }
+        self.free_empty_nodes();
     }
 }
 
@@ -344,6 +370,11 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
             first = first.or(Some(busy));
         }
         first
+    }
+
+    /// Frees what faults that lacked memory have left in the tree of entries, if there is no entry.
+    pub(crate) fn free_empty_nodes(&self) {
+        self.mapping.free_empty_nodes();
     }
 
     /// Deletes the entries of `pages`, of which [`Self::busy_page`] found none busy.
