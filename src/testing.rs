@@ -66,6 +66,8 @@ named! {
         WaitOver = "wait-over",
         /// A mount's thread, before it looks at what it has; with no lock held.
         ThreadPass = "thread-pass",
+        /// The mount's thread has found nothing more to do for an inode, and will let go of it.
+        Settled = "settled",
     }
 }
 
@@ -140,6 +142,8 @@ named! {
         Publish = "publish",
         /// No failure, but a mark that any part of the kernel may set: an inode that is opened is not to be cached.
         Dontcache = "dontcache",
+        /// The intent of a truncate that does not wait, as if the orphan table were full: it waits.
+        TruncateIntent = "truncate-intent",
     }
 }
 

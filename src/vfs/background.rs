@@ -29,6 +29,10 @@
 //! Hazard: the queue is entered under an inode's `i_lock`, so nothing there may allocate or sleep,
 //! and its lock is taken inside `i_lock`: the thread never takes an `i_lock` (no `iput`) under it.
 //!
+//! Hazard: an inode may get something new to settle just after the thread has looked at it for the last time, when it is in the
+//! queue still. So who queues one that is there leaves a mark, and the thread lets go only of what has none, under the queue's
+//! lock: [`Link::again`].
+//!
 //! Hazard: a remount to read-only leaves a clean medium. The thread must not be in the middle of a
 //! transaction then: [`Background::pause`].
 
@@ -69,6 +73,8 @@ pub(super) struct Link {
     next: UnsafeCell<*mut c::inode>,
     /// The inode is in the queue, or with the thread: one reference of it is ours.
     queued: AtomicBool,
+    /// It was to be queued once more since the thread last looked at it. Changes under the queue's lock.
+    again: AtomicBool,
     /// `I_DONTCACHE` was set, and is to be set again.
     dontcache: AtomicBool,
 }
@@ -79,6 +85,7 @@ impl Link {
         Self {
             next: UnsafeCell::new(ptr::null_mut()),
             queued: AtomicBool::new(false),
+            again: AtomicBool::new(false),
             dontcache: AtomicBool::new(false),
         }
     }
@@ -186,6 +193,7 @@ impl<T: FileSystem> Background<T> {
             return false;
         }
         if link.queued.swap(true, Ordering::AcqRel) {
+            link.again.store(true, Ordering::Relaxed);
             return true;
         }
         take();
@@ -288,7 +296,7 @@ impl<T: Complete> Background<T> {
                 sleep = SLEEP_MIN;
             }
             let pass = state.pass.lock();
-            let Looked { held, waits } = list.settle(ending);
+            let Looked { held, waits } = list.settle(&state.queue, ending);
             // SAFETY: The super block is mounted until this thread has ended.
             let sb = unsafe { SuperBlock::<T>::from_raw(state.sb) };
             let more = !ending && state.work.swap(false, Ordering::AcqRel) && T::work(sb);
@@ -403,7 +411,7 @@ impl<T: Complete> List<T> {
     }
 
     /// Settles what can be settled.
-    fn settle(&mut self, ending: bool) -> Looked {
+    fn settle(&mut self, queue: &SpinLock<Queue>, ending: bool) -> Looked {
         let (mut held, mut waits) = (None, false);
         let mut place: *mut *mut c::inode = &mut self.first;
         loop {
@@ -412,17 +420,32 @@ impl<T: Complete> List<T> {
             if inode.is_null() {
                 return Looked { held, waits };
             }
+            // SAFETY: By the invariants a live container.
+            let link = unsafe { &(*inode.cast::<Container<T>>()).link };
+            // Under the lock, so that whoever marks it again has made visible before what there is to settle.
+            let locked = queue.lock();
+            link.again.store(false, Ordering::Relaxed);
+            drop(locked);
             // SAFETY: By the invariants.
             let settled = T::settle(unsafe { INode::<T>::from_raw(inode) });
             waits |= matches!(settled, Settled::Held(_) | Settled::Later);
             match settled {
                 Settled::ReadOnly if !ending => place = Self::next(inode),
                 Settled::Done | Settled::ReadOnly => {
-                    // SAFETY: As above; out of the list, so that the reference may go.
-                    unsafe {
-                        *place = *Self::next(inode);
-                        Self::release(inode);
+                    testing::pause(Point::Settled);
+                    let locked = queue.lock();
+                    if link.again.load(Ordering::Relaxed) {
+                        drop(locked);
+                        waits = true;
+                        place = Self::next(inode);
+                        continue;
                     }
+                    // SAFETY: As above. From `queued` on, others may queue it again, with a reference of their own.
+                    unsafe { *place = *Self::next(inode) };
+                    link.queued.store(false, Ordering::Release);
+                    drop(locked);
+                    // SAFETY: Out of the list, so that the reference may go.
+                    unsafe { Self::release(inode) };
                 }
                 Settled::Held(page) => {
                     held = held.or(Some(page.as_ptr()));
@@ -439,14 +462,12 @@ impl<T: Complete> List<T> {
     ///
     /// It has been in this list, and is no more.
     unsafe fn release(inode: *mut c::inode) {
-        // SAFETY: The reference that we give up keeps it until the end. From `queued` on, others
-        // may queue it again, with a reference of their own.
+        // SAFETY: The reference that we give up keeps it until the end.
         unsafe {
             let link = &(*inode.cast::<Container<T>>()).link;
             if link.dontcache.swap(false, Ordering::AcqRel) {
                 c::ochre_inode_set_dontcache(inode);
             }
-            link.queued.store(false, Ordering::Release);
             c::iput(inode);
         }
     }
