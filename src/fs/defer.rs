@@ -46,7 +46,7 @@ use crate::engine::filesystem::{MappingState, Times};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::engine::Error as EngineError;
 use crate::platform::{log, yield_now};
-use crate::testing::{self, Protection};
+use crate::testing::{self, Failure, Protection};
 use crate::vfs::background::Settled;
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange};
 use crate::vfs::rwsem::Exclusive;
@@ -85,22 +85,34 @@ pub(super) fn finished(inode: &INode<Ochre>) {
     }
 }
 
-/// Makes a file shorter. False, and nothing has changed: no page of what goes is held, or the
-/// intent has no room on the orphan table.
-pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<bool> {
-    let inode = file.inode();
-    let mapping = inode.mapping();
-    if mapping.is_empty() {
-        return Ok(false);
-    }
-    let faults = mapping.lock_invalidate();
-    let wide = widen(inode, beyond(size));
+/// What [`truncate`] came to.
+pub(super) enum Truncated<'a> {
+    /// It is done.
+    Done,
+    /// Nobody holds a page of what goes, and the entries are gone: the file can be cut as if it had never been mapped. Nothing else has changed.
+    Idle(InvalidateExclusive<'a, Ochre>),
+    /// Nothing has changed: the intent has no room on the orphan table, so somebody has to wait.
+    NoRoom,
+}
+
+/// Makes a file shorter, if somebody holds a page of what goes.
+pub(super) fn truncate<'a>(file: &mut Exclusive<'a, Ochre>, size: u64) -> Result<Truncated<'a>> {
+    let inode: &'a INode<Ochre> = file.inode();
+    let faults = inode.mapping().lock_invalidate();
+    let pages = beyond(size);
+    let wide = widen(inode, pages);
     let Some(held) = faults.busy_page(device(inode), wide) else {
-        return Ok(false);
+        trace::layout_break(inode, wide, false);
+        keep_edges(inode, pages, wide)?;
+        faults.delete_entries(wide);
+        return Ok(Truncated::Idle(faults));
     };
+    if testing::fails(Failure::TruncateIntent) {
+        return Ok(Truncated::NoRoom);
+    }
     match engine(inode).truncate_size(inner(inode), size, &now(file)) {
         Ok(()) => {}
-        Err(EngineError::NoSpace) => return Ok(false),
+        Err(EngineError::NoSpace) => return Ok(Truncated::NoRoom),
         Err(error) => return Err(failed(inode.super_block(), error)),
     }
     // From here on the truncate has happened; what fails is tried again by the thread.
@@ -120,7 +132,7 @@ pub(super) fn truncate(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result<boo
     if let Err(error) = give_back(inode, &faults) {
         complain(inode, error);
     }
-    Ok(true)
+    Ok(Truncated::Done)
 }
 
 /// Where parked pages are: so many pages behind their place in the file.

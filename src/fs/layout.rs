@@ -19,6 +19,7 @@
 //! whole; its dirty mark goes with it, so the bytes that stay are written back before.
 
 use super::dax::{device, BLOCK};
+use super::defer::Truncated;
 use super::options::Layout;
 use super::{defer, engine, errno, inner, timestamp, Ochre};
 use crate::engine::filesystem::Times;
@@ -33,6 +34,17 @@ use kernel::{prelude::*, time::Instant};
 /// How long one sleep for a busy page may be.
 pub(super) const WAIT_MILLISECONDS: u32 = 50;
 
+/// What becomes of a page that somebody holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// It is waited for.
+    Stays,
+    /// It moves out of the way, if it can.
+    Moves,
+    /// It moves, or stays where it is if it reaches over an edge of the range.
+    MovesOrStays,
+}
+
 /// Clears `pages` of mappings, references and entries. Faults are locked out while the result
 /// lives. `EINTR`: a fatal signal came while a page was busy; nothing has changed.
 ///
@@ -41,7 +53,16 @@ pub(super) fn break_layout<'a>(
     file: &mut Exclusive<'a, Ochre>,
     pages: PageRange,
 ) -> Result<InvalidateExclusive<'a, Ochre>> {
-    clear(file, pages, false).map(|(faults, _)| faults)
+    clear(file, pages, Held::Stays).map(|(faults, _)| faults)
+}
+
+/// The same for a range whose bytes are lost to the file in any case: held pages go out of the way with `layout=defer`, also
+/// if it then has to wait for another one, and the signal comes.
+pub(super) fn break_layout_of_lost<'a>(
+    file: &mut Exclusive<'a, Ochre>,
+    pages: PageRange,
+) -> Result<InvalidateExclusive<'a, Ochre>> {
+    clear(file, pages, Held::Moves).map(|(faults, _)| faults)
 }
 
 /// The same, but a 2 MiB page that somebody holds and that reaches over an edge of the range stays
@@ -51,14 +72,17 @@ pub(super) fn break_layout_within<'a>(
     file: &mut Exclusive<'a, Ochre>,
     pages: PageRange,
 ) -> Result<(InvalidateExclusive<'a, Ochre>, PageRange)> {
-    let within = defer::policy(file.inode().super_block()) == Layout::Defer;
-    clear(file, pages, within)
+    let held = match defer::policy(file.inode().super_block()) {
+        Layout::Defer => Held::MovesOrStays,
+        Layout::Wait => Held::Stays,
+    };
+    clear(file, pages, held)
 }
 
 fn clear<'a>(
     file: &mut Exclusive<'a, Ochre>,
     pages: PageRange,
-    within: bool,
+    held: Held,
 ) -> Result<(InvalidateExclusive<'a, Ochre>, PageRange)> {
     let inode: &'a INode<Ochre> = file.inode();
     let since = Instant::now();
@@ -84,11 +108,11 @@ fn clear<'a>(
             };
             let (whole, within) = match testing::without(Protection::ParkInside) {
                 true => (PageRange::ALL, false),
-                false => (left, within),
+                false => (left, held == Held::MovesOrStays),
             };
             match without(left, page.pages()).filter(|_| within) {
                 Some(less) => left = less,
-                None if defer::park(inode, &faults, &page, whole)? => {}
+                None if held != Held::Stays && defer::park(inode, &faults, &page, whole)? => {}
                 None => break page,
             }
         };
@@ -203,11 +227,15 @@ pub(super) fn set_size(file: &mut Exclusive<'_, Ochre>, size: u64) -> Result {
             }
             return grow(file, size);
         }
-        let policy = defer::policy(file.inode().super_block());
-        if policy == Layout::Defer && defer::truncate(file, size)? {
-            return Ok(());
-        }
-        let faults = break_layout(file, beyond(size))?;
+        let faults = match defer::policy(file.inode().super_block()) {
+            Layout::Wait => break_layout(file, beyond(size))?,
+            Layout::Defer => match defer::truncate(file, size)? {
+                Truncated::Done => return Ok(()),
+                // In one go: between two looks somebody could take a page, and there would be waited for him.
+                Truncated::Idle(faults) => faults,
+                Truncated::NoRoom => break_layout(file, beyond(size))?,
+            },
+        };
         testing::pause(Point::LayoutBroken);
         if size <= file.inode().size() {
             return shrink(file, size, &faults);

@@ -146,7 +146,7 @@ pub(super) fn clear_way(
             if nowait {
                 return Err(EAGAIN);
             }
-            drop(layout::break_layout(file, pages)?);
+            drop(layout::break_layout_of_lost(file, pages)?);
             return Ok(true);
         }
     }
