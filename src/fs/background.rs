@@ -28,18 +28,17 @@ use kernel::prelude::*;
 
 impl background::Operations for Ochre {
     fn settle(inode: &INode<Self>) -> Settled<'_> {
-        match defer::settle(inode) {
-            Settled::Done => {}
-            other => return other,
+        let settled = match defer::settle(inode) {
+            // Whoever has it open closes it again, and it comes back if it has to.
+            Settled::Done if inode.is_open() => Settled::Done,
+            Settled::Done => layout::drop_entries(inode).map_or(Settled::Done, Settled::Held),
+            other => other,
+        };
+        if let Settled::Done = settled {
+            // Somebody else may have been faster, and its entries gone.
+            defer::Seen::new().report(inode);
         }
-        // Whoever has it open closes it again, and it comes back if it has to.
-        if inode.is_open() {
-            return Settled::Done;
-        }
-        match layout::drop_entries(inode) {
-            Some(page) => Settled::Held(page),
-            None => Settled::Done,
-        }
+        settled
     }
 
     fn work(sb: &SuperBlock<Self>) -> bool {

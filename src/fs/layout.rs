@@ -157,6 +157,8 @@ pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
             // Of faults that lacked memory: they would keep the inode from reclaim as well.
             mapping.lock_invalidate().free_empty_nodes();
         }
+        // What was held at the last look may have gone by another way.
+        defer::Seen::new().report(inode);
         return None;
     }
     let faults = mapping.lock_invalidate();

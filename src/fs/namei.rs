@@ -332,13 +332,18 @@ fn entry_kind(kind: FileKind) -> EntryKind {
 impl export::Operations for Ochre {
     fn by_handle(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<ARef<INode<Self>>> {
         match sb.inode(ino)? {
-            Found::Cached(inode) if inode.generation() == generation => Ok(inode),
+            // One without names is there for those who have it open, and not because a page of it is held.
+            Found::Cached(inode)
+                if inode.generation() == generation && (inode.nlink() > 0 || inode.is_open()) =>
+            {
+                Ok(inode)
+            }
             Found::Cached(_) => Err(errno(EngineError::Stale)),
             Found::New(new) => {
                 let engine = engine_of(sb);
                 let inode = engine
                     .iget_handle(Ino(ino), Generation(generation))
-                    .map_err(errno)?;
+                    .map_err(|error| failed(sb, error))?;
                 Ok(new.init(params(engine, inode, None)?))
             }
         }
