@@ -41,7 +41,7 @@ use crate::{
     },
     media::DaxMedia,
     vfs::{
-        inode::{Flags, Found, Kind, Params, Times},
+        inode::{Flags, Found, Kind, New, Params, Times},
         symlink, FileSystem, INode, SuperBlock,
     },
 };
@@ -151,12 +151,30 @@ fn iget(sb: &SuperBlock<Ochre>, ino: Ino) -> Result<ARef<INode<Ochre>>> {
     match sb.inode(ino.0)? {
         Found::Cached(inode) => Ok(inode),
         Found::New(new) => {
-            let engine = engine_of(sb);
-            let inode = engine.iget(ino).map_err(|error| failed(sb, error))?;
-            let params = params(engine, inode, None).inspect_err(|_| follow(sb))?;
-            Ok(new.init(params))
+            let inode = engine_of(sb).iget_unfinished(ino);
+            cached(sb, new, inode.map_err(|error| failed(sb, error))?)
         }
     }
+}
+
+/// Puts an inode that was just loaded into the cache; a truncate that a crash left is finished first. Not so while the filesystem
+/// is frozen: whoever copies the medium then must not see it change under him. The mount's thread finishes it after the thaw,
+/// and until then the blocks behind the end are pending.
+fn cached(sb: &SuperBlock<Ochre>, new: New<Ochre>, inode: Inode) -> Result<ARef<INode<Ochre>>> {
+    let engine = engine_of(sb);
+    if engine.is_truncating(&inode) {
+        if let Some(_write) = sb.try_start_internal_write() {
+            engine
+                .finish_truncate(&inode)
+                .map_err(|error| failed(sb, error))?;
+        }
+    }
+    let pending = engine.is_truncating(&inode);
+    let inode = new.init(params(engine, inode, None).inspect_err(|_| follow(sb))?);
+    if pending && !engine.is_read_only() {
+        sb.watch(&inode);
+    }
+    Ok(inode)
 }
 
 /// What the VFS is to know of an inode. `target` saves reading a symbolic link again.

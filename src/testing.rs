@@ -66,6 +66,8 @@ named! {
         WaitOver = "wait-over",
         /// A mount's thread, before it looks at what it has; with no lock held.
         ThreadPass = "thread-pass",
+        /// The mount's thread is about to look for a file that a crash left on the orphan table.
+        Orphan = "orphan",
         /// The mount's thread has found nothing more to do for an inode, and will let go of it.
         Settled = "settled",
     }

@@ -18,6 +18,7 @@ use super::{defer, engine_of, failed, layout, params, Ochre};
 use crate::{
     engine::filesystem::Orphan,
     platform::log,
+    testing::{self, Point},
     vfs::{
         background::{self, Settled},
         inode::Found,
@@ -46,6 +47,7 @@ impl background::Operations for Ochre {
         if engine_of(sb).is_read_only() {
             return false;
         }
+        testing::pause(Point::Orphan);
         let Some(orphan) = engine_of(sb).next_orphan() else {
             return false;
         };

@@ -14,7 +14,9 @@
 //! cache must not hold another inode of that number then; if it does, the number was handed out
 //! twice, and what was created is left alone rather than mixed up with the other.
 
-use super::{engine, engine_of, errno, failed, iget, inner, params, timestamp, with_space, Ochre};
+use super::{
+    cached, engine, engine_of, errno, failed, iget, inner, params, timestamp, with_space, Ochre,
+};
 use crate::{
     engine::{
         error::{Corruption, Error as EngineError},
@@ -340,11 +342,10 @@ impl export::Operations for Ochre {
             }
             Found::Cached(_) => Err(errno(EngineError::Stale)),
             Found::New(new) => {
-                let engine = engine_of(sb);
-                let inode = engine
+                let inode = engine_of(sb)
                     .iget_handle(Ino(ino), Generation(generation))
                     .map_err(|error| failed(sb, error))?;
-                Ok(new.init(params(engine, inode, None)?))
+                cached(sb, new, inode)
             }
         }
     }

@@ -6,7 +6,8 @@
 //!
 //! What the orphan table names after a crash is finished in the background, while the filesystem is already in use. An
 //! inode on it that still has its name may be opened before its turn comes, with old blocks beyond its size; a write that
-//! extended the file would lay them bare. So [`Filesystem::iget`] finishes such a truncate before anyone sees the inode.
+//! extended the file would lay them bare. So [`Filesystem::iget`] finishes such a truncate before anyone sees the inode, or who looks it up keeps it from growing
+//! over them.
 
 use crate::engine::alloc::policy::Purpose;
 use crate::engine::alloc::Window;
@@ -200,6 +201,13 @@ impl<M: Media> Filesystem<M> {
 
     /// The inode behind a number that a directory entry or [`Filesystem::root`] gave.
     pub fn iget(&self, ino: Ino) -> Result<Inode> {
+        let inode = self.iget_unfinished(ino)?;
+        self.finish_truncate(&inode)?;
+        Ok(inode)
+    }
+
+    /// As [`Self::iget`], for one who may not change the medium now: see [`Self::finish_truncate`].
+    pub fn iget_unfinished(&self, ino: Ino) -> Result<Inode> {
         self.load_known(ino, "name of an inode that is not in use")
     }
 
@@ -209,13 +217,12 @@ impl<M: Media> Filesystem<M> {
             Err(Error::Stale) => Err(Error::corrupt(what, ino.0)),
             other => other,
         };
-        let inode = self.note(loaded)?;
-        self.finish_truncate(&inode)?;
-        Ok(inode)
+        self.note(loaded)
     }
 
-    /// Finishes a truncate that a crash left, before anyone uses the inode.
-    fn finish_truncate(&self, inode: &Inode) -> Result<()> {
+    /// Finishes a truncate that a crash left. Who does not do so before anyone uses the inode treats its blocks as pending
+    /// ([`super::pending`]): see [`Self::is_truncating`].
+    pub fn finish_truncate(&self, inode: &Inode) -> Result<()> {
         if inode.read().truncating && !self.is_read_only() {
             self.evict(inode)?;
         }
@@ -224,6 +231,8 @@ impl<M: Media> Filesystem<M> {
 
     /// The inode behind a file handle; `Stale` for any number that leads to no such inode. The caller shuts others who look for
     /// this number out, and keeps one who has just created the inode from giving it back.
+    ///
+    /// A truncate of it may be unfinished: [`Self::finish_truncate`].
     ///
     /// A number that a handle has kept may be getting its next owner right now: in use already, its record half stored. What
     /// looks damaged is looked at again when all that was being stored is there. (A name leads to an inode only after that.)
@@ -239,7 +248,6 @@ impl<M: Media> Filesystem<M> {
         if inode.generation() != generation || inode.read().record.nlink.get() == 0 {
             return Err(Error::Stale);
         }
-        self.finish_truncate(&inode)?;
         Ok(inode)
     }
 
@@ -351,7 +359,9 @@ impl<M: Media> Filesystem<M> {
     /// The inode of an orphan that was just taken, its truncate finished. Without links, it is for
     /// [`Self::evict`] to free.
     pub fn iget_orphan(&self, ino: Ino) -> Result<Inode> {
-        self.load_known(ino, "orphan entry of an inode that is not in use")
+        let inode = self.load_known(ino, "orphan entry of an inode that is not in use")?;
+        self.finish_truncate(&inode)?;
+        Ok(inode)
     }
 
     /// Finishes all orphans: for tools and tests, where nobody else has in-core inodes. On an error the one that it met is
