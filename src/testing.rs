@@ -146,6 +146,8 @@ named! {
         Dontcache = "dontcache",
         /// The intent of a truncate that does not wait, as if the orphan table were full: it waits.
         TruncateIntent = "truncate-intent",
+        /// The second place of a held page's entry: `ENOMEM`.
+        Move = "move",
     }
 }
 

@@ -29,7 +29,7 @@
 //! C headers: `include/linux/pagemap.h`, `include/linux/dax.h`.
 
 use crate::bindings::c;
-use crate::testing::{self, Point, Protection, Taken};
+use crate::testing::{self, Failure, Point, Protection, Taken};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::inode::INode;
 use crate::vfs::FileSystem;
@@ -462,6 +462,9 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
         page: &BusyPage<'_>,
         to: u64,
     ) -> Result<Move<'l, 'a, T>> {
+        if testing::fails(Failure::Move) {
+            return Err(ENOMEM);
+        }
         let (from, page) = (page.pages.first, page.page);
         // SAFETY: The mapping is live, our lock keeps faults out, and the page is the device's.
         to_result(unsafe {

@@ -299,6 +299,42 @@ inode=$(ochre inspect $dev inode 1 --json | python3 -c 'import json, sys; print(
 list $((inode / 4096))
 mount -t ochre -o dax,ro $dev /mnt 2>/dev/null && exit 1
 dmesg | tail -n 12
+# The check goes on past them, and names them.
+said=$(fsck.ochre -nf $dev) && exit 1
+grep -q "lists .* bad blocks of 4 KiB, the first is block" <<<"$said" || { echo "$said"; exit 1; }
+grep -q 'inode 1: cannot be read' <<<"$said" || { echo "$said"; exit 1; }
+fsck.ochre -nf --json $dev >/tmp/json && exit 1
+python3 - "$data" $((inode / 4096)) <<'PY'
+import json, sys
+report = json.load(open("/tmp/json"))
+assert {30, int(sys.argv[2])} <= set(report["bad_blocks"]), report["bad_blocks"]
+assert any(issue["issue"] == "InodeUnreadable" for issue in report["issues"]), report["issues"]
+PY
+ochre owner $dev block 30
+ochre owner $dev block $((inode / 4096))
+# A repair cannot write there (this machine's NVDIMM cures nothing), and says where. Nothing dies.
+fsck.ochre -yf $dev >/tmp/said 2>&1 && exit 1
+rc=$?
+tail -n 3 /tmp/said
+[ $rc = 4 ] || [ $rc = 8 ] || { echo "fsck.ochre -y: exit status $rc"; exit 1; }
+# A new filesystem leaves out what it can, and else is not made.
+mkfs.ochre -f $dev >/tmp/said 2>&1 && { cat /tmp/said; exit 1; }
+grep -q 'has a bad block at byte 0x1e000, where the journal has to be' /tmp/said || { cat /tmp/said; exit 1; }
+dev=/dev/pmem0
+size=$(blockdev --getsize64 $dev)
+list=$((size / 4096 / 2))
+echo "$((list * 8)) 16" >/sys/block/pmem0/badblocks
+mkfs.ochre -f $dev | tee /tmp/said
+grep -qx '2 bad blocks of 4 KiB are left out' /tmp/said
+mount -t ochre -o dax $dev /mnt
+python3 - $list <<'PY'
+from failing import *
+first = int(sys.argv[1])
+check(not {first, first + 1} & fill(), "a bad block was handed out")
+PY
+umount /mnt
+said=$(fsck.ochre -f $dev)
+grep -q "lists 2 bad blocks" <<<"$said"
 SH
 export PMEM=512M SMP=2
 boot one failure || fail "memory failures: exit status $?"
