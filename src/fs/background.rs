@@ -29,17 +29,19 @@ use kernel::prelude::*;
 
 impl background::Operations for Ochre {
     fn settle(inode: &INode<Self>) -> Settled<'_> {
-        let settled = match defer::settle(inode) {
-            // Whoever has it open closes it again, and it comes back if it has to.
-            Settled::Done if inode.is_open() => Settled::Done,
-            Settled::Done => layout::drop_entries(inode).map_or(Settled::Done, Settled::Held),
-            other => other,
-        };
-        if let Settled::Done = settled {
-            // Somebody else may have been faster, and its entries gone.
-            defer::Seen::new().report(inode);
+        match defer::settle(inode) {
+            Settled::Done => {}
+            other => return other,
         }
-        settled
+        let mut seen = defer::Seen::new();
+        // Whoever has it open closes it again, and it comes back if it has to.
+        let held = match inode.is_open() {
+            true => None,
+            false => layout::drop_entries(inode, &mut seen),
+        };
+        // Nothing, too: what was held at the last look may have gone by another way.
+        seen.report(inode);
+        held.map_or(Settled::Done, Settled::Held)
     }
 
     fn work(sb: &SuperBlock<Self>) -> bool {

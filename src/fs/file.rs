@@ -142,8 +142,8 @@ impl FileData for Ochre {
     }
 
     fn last_close(inode: &INode<Self>) {
-        // Pages that are held are dealt with when the inode leaves the cache.
-        let _ = layout::drop_entries(inode);
+        // Pages that are held are dealt with when the inode leaves the cache; until then nobody waits for them.
+        let _ = layout::drop_entries(inode, &mut defer::Seen::new());
     }
 
     fn sync_data(inode: &INode<Self>) -> Result {

@@ -141,13 +141,16 @@ fn without(pages: PageRange, page: PageRange) -> Option<PageRange> {
 }
 
 /// Drops the entries of a file that nobody has open, those of pages that somebody holds apart; one
-/// of these is the result.
+/// of these is the result, and `seen` gets them all.
 ///
 /// An inode with entries is no prey for memory reclaim: with many files that were mapped once, all
 /// memory would end as inodes. It costs what the faults cost that made the entries, and nothing
 /// where there was none. What was stored through a mapping is written back before its dirty mark
 /// goes with the entry; a file without a name has nothing to keep.
-pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
+pub(super) fn drop_entries<'a>(
+    inode: &'a INode<Ochre>,
+    seen: &mut defer::Seen,
+) -> Option<BusyPage<'a>> {
     let mapping = inode.mapping();
     if testing::without(Protection::DropIdle) {
         return None;
@@ -157,8 +160,6 @@ pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
             // Of faults that lacked memory: they would keep the inode from reclaim as well.
             mapping.lock_invalidate().free_empty_nodes();
         }
-        // What was held at the last look may have gone by another way.
-        defer::Seen::new().report(inode);
         return None;
     }
     let faults = mapping.lock_invalidate();
@@ -174,10 +175,8 @@ pub(super) fn drop_entries(inode: &INode<Ochre>) -> Option<BusyPage<'_>> {
         }
         engine(inode).media().fence();
     }
-    let mut seen = defer::Seen::new();
     let held = faults.delete_idle(device(inode), PageRange::ALL, |pages| seen.add(pages));
     faults.free_empty_nodes();
-    seen.report(inode);
     held
 }
 
