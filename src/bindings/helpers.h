@@ -32,6 +32,7 @@ struct kmem_cache *ochre_inode_cache_create(const char *name, unsigned int size,
 void *ochre_cache_alloc(struct kmem_cache *cache);
 struct inode *ochre_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
 bool ochre_inode_is_new(struct inode *inode);
+bool ochre_inode_being_created(struct super_block *sb, u64 ino);
 s64 ochre_inode_atime(struct inode *inode);
 s64 ochre_inode_mtime(struct inode *inode);
 void ochre_fileattr_fill(struct file_kattr *fa, u32 flags);

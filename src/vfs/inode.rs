@@ -476,9 +476,24 @@ pub(crate) enum Found<T: FileSystem> {
 
 impl<T: FileSystem> SuperBlock<T> {
     /// The inode for `ino`, from the cache or to be made. May wait for somebody who makes it.
+    ///
+    /// `ESTALE` while a file with this number is being created: nobody can have been told of it.
     pub(crate) fn inode(&self, ino: u64) -> Result<Found<T>> {
-        // SAFETY: The super block is alive.
-        let inode = NonNull::new(unsafe { c::iget_locked(self.as_ptr(), ino) }).ok_or(ENOMEM)?;
+        let mut tries = 2;
+        let inode = loop {
+            // SAFETY: The super block is alive.
+            if let Some(inode) = NonNull::new(unsafe { c::iget_locked(self.as_ptr(), ino) }) {
+                break inode;
+            }
+            // SAFETY: As above.
+            if unsafe { c::ochre_inode_being_created(self.as_ptr(), ino) } {
+                return Err(Error::from_errno(-(c::ESTALE as c_int)));
+            }
+            tries -= 1; // It may have come to be between the two looks.
+            if tries == 0 {
+                return Err(ENOMEM);
+            }
+        };
         // SAFETY: We own a reference.
         if unsafe { c::ochre_inode_is_new(inode.as_ptr()) } {
             // INVARIANT: `iget_locked` says so.
