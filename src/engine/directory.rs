@@ -125,7 +125,7 @@ pub fn lookup<R: Reader>(
     }
     let hash = hash.of(name);
     let at = btree::descend(reader, &tree, key_of(hash))?;
-    let mut found = leaf::Found::new();
+    let mut found = leaf::Found::default();
     leaf::find(reader, at.block, hash, name, &mut found)?;
     found.entry.map(|entry| entry.target).ok_or(Error::NotFound)
 }
@@ -149,7 +149,7 @@ pub fn insert<M: Media>(
     }
     loop {
         let at = btree::descend(tx, &tree, key_of(hash))?;
-        let mut found = leaf::Found::new();
+        let mut found = leaf::Found::default();
         leaf::find(tx, at.block, hash, name, &mut found)?;
         if found.entry.is_some() {
             return Err(Error::Exists);
@@ -181,7 +181,7 @@ pub fn remove<M: Media>(
     }
     let hash = hash.of(name);
     let at = btree::descend(tx, &tree, key_of(hash))?;
-    let mut found = leaf::Found::new();
+    let mut found = leaf::Found::default();
     leaf::find(tx, at.block, hash, name, &mut found)?;
     let entry = found.entry.as_ref().ok_or(Error::NotFound)?;
     if entry.target.ino != ino {
@@ -210,7 +210,7 @@ pub fn replace<M: Media>(
     }
     let hash = hash.of(name);
     let at = btree::descend(tx, &tree, key_of(hash))?;
-    let mut found = leaf::Found::new();
+    let mut found = leaf::Found::default();
     leaf::find(tx, at.block, hash, name, &mut found)?;
     let entry = found.entry.ok_or(Error::NotFound)?;
     if entry.target.ino != old {

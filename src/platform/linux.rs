@@ -402,6 +402,10 @@ impl Cores {
     /// Makes the cache. There is one at a time, as long as there are inodes.
     pub(crate) fn new() -> Result<Self> {
         /// What each object keeps from one use to the next: nothing.
+        ///
+        /// # Safety
+        ///
+        /// None.
         unsafe extern "C" fn construct(_object: *mut c_void) {}
         let align = align_of::<c::rw_semaphore>() as u32;
         // SAFETY: The name is static.

@@ -136,10 +136,10 @@ fn offset_of<R: Reader>(reader: &R, leaf: Block, slot: usize, heap_start: usize)
     Ok(offset)
 }
 
-impl Found {
+impl Default for Found {
     /// Before a search: nothing.
     #[inline]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             entry: None,
             collision: 0,
