@@ -24,6 +24,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::{Mutex, PoisonError};
 
 /// A sequence of operations on a kind of filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -395,8 +396,30 @@ impl<'a> Situation<'a> {
     }
 }
 
-/// Images that were looked at, by names that are well mixed already.
-pub type Seen = HashSet<u64, BuildHasherDefault<Mixed>>;
+/// Images that were looked at, by names that are well mixed already. All threads share one, in parts with locks of their own.
+pub struct Seen(Vec<Mutex<HashSet<u64, BuildHasherDefault<Mixed>>>>);
+
+impl Seen {
+    const PARTS: usize = 256;
+    /// A part that has grown so large forgets all, to stay within memory.
+    const REMEMBER: usize = 24_000_000 / Self::PARTS;
+
+    /// Whether an image is new.
+    fn insert(&self, name: u64) -> bool {
+        let part = &self.0[(name >> 32) as usize % Self::PARTS];
+        let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+        if part.len() > Self::REMEMBER {
+            part.clear();
+        }
+        part.insert(name)
+    }
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self((0..Self::PARTS).map(|_| Mutex::default()).collect())
+    }
+}
 
 /// Takes a mixed number as its own hash.
 #[derive(Default)]
@@ -423,7 +446,7 @@ pub struct Explorer<'a> {
     /// How thoroughly.
     pub effort: Effort,
     /// Images that were looked at.
-    pub seen: &'a mut Seen,
+    pub seen: &'a Seen,
     /// What was done.
     pub counts: Counts,
     /// Only this image.
@@ -466,12 +489,11 @@ impl Explorer<'_> {
                 plain = 0;
             }
             for (number, &op) in ops[..plain].iter().enumerate() {
-                if world.run(number, op) {
-                    applied += 1;
-                } else if number + 1 == sequence.ops.len() && sequence.ops.len() <= 3 {
-                    // The last one does not apply here: nothing that a shorter sequence would not show.
-                    applied = 0;
-                }
+                applied += usize::from(world.run(number, op));
+            }
+            // One of a few does not apply here: nothing that a shorter sequence would not show.
+            if plain <= 3 && applied < plain {
+                applied = 0;
             }
             let fault = world.fault.take();
             let steps = std::mem::take(&mut world.steps);

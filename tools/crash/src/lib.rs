@@ -8,6 +8,7 @@
 //! [`run`] spreads it over the machine's CPUs.
 
 pub mod arena;
+pub mod directed;
 pub mod explore;
 pub mod judge;
 pub mod model;

@@ -4,20 +4,25 @@
 
 use clap::Parser;
 use ochre_crash::explore::{parse, Counts, Effort, Violation};
-use ochre_crash::plan::Plan;
+use ochre_crash::op::CATALOG;
+use ochre_crash::plan::{Plan, CLASSES};
 use ochre_crash::run::{replay, run, Limits, Outcome};
 use ochre_crash::stage::{Kind, KINDS};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+/// Distinct images of a run that nothing else is said of.
+const IMAGES: u64 = 2_000_000;
+
 /// Cuts the power of a simulated machine at every moment that matters, and checks what Ochre makes of what is left.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Stop after so many distinct images, or so long: 1000000, 90s, 10m, 2h.
-    #[arg(long, default_value = "1200000")]
-    budget: String,
+    /// Stop after so many distinct images, or so long: 1000000, 90s, 10m, 2h. Without it: after the breadth of the plan, and
+    /// 2000000 images.
+    #[arg(long)]
+    budget: Option<String>,
     /// Repeats a run; a fresh one is drawn and printed without it.
     #[arg(long)]
     seed: Option<u64>,
@@ -90,6 +95,25 @@ fn report(outcome: &Outcome) {
         "sequences   {:>12}  of {} planned",
         c.sequences, outcome.planned
     );
+    for (class, tally) in CLASSES.iter().zip(&outcome.classes) {
+        if tally.planned > 0 {
+            println!(
+                "  {:<14}{:>8}  of {} planned; {} of them with all effort",
+                class.name(),
+                tally.explored,
+                tally.planned,
+                tally.deep
+            );
+        }
+    }
+    if !outcome.alone.is_empty() {
+        let after = outcome.after_need.difference(&outcome.alone).count();
+        println!(
+            "operations  {:>12}  of {} alone, {after} after the one that they need",
+            outcome.alone.len(),
+            CATALOG.len()
+        );
+    }
     println!("calls       {:>12}", c.calls);
     println!(
         "crash points{:>12}  {} of them with every state",
@@ -139,10 +163,14 @@ fn main() -> ExitCode {
         report(&outcome);
         return ExitCode::from(u8::from(!outcome.violations.is_empty()));
     }
-    let Some((images, time)) = budget(&arguments.budget) else {
+    let limit = match &arguments.budget {
+        Some(text) => budget(text),
+        None => Some((Some(IMAGES), None)),
+    };
+    let Some((images, time)) = limit else {
         eprintln!(
             "crash: --budget {}: a number of images, or a time like 10m",
-            arguments.budget
+            arguments.budget.unwrap_or_default()
         );
         return ExitCode::from(2);
     };
@@ -160,13 +188,19 @@ fn main() -> ExitCode {
         .seed
         .unwrap_or_else(|| ochre::platform::random_u64() >> 8);
     println!("seed {seed}, {jobs} threads");
-    let effort = if arguments.quick {
-        Effort::quick()
+    let plan = Plan::new(seed, &kinds);
+    let plan = if arguments.quick {
+        plan.quick()
     } else {
-        Effort::default()
+        let breadth = plan.breadth();
+        println!(
+            "first {breadth} sequences with few states at a point, then others with all effort"
+        );
+        plan
     };
     let limits = Limits {
         images,
+        whole_breadth: arguments.budget.is_none(),
         time,
         violations: arguments.violations,
         first: arguments.first,
@@ -187,7 +221,7 @@ fn main() -> ExitCode {
             *last = (Instant::now(), counts.distinct);
         }
     };
-    let outcome = run(&Plan::new(seed, &kinds), effort, limits, jobs, &progress);
+    let outcome = run(&plan, Effort::default(), limits, jobs, &progress);
     report(&outcome);
     ExitCode::from(u8::from(!outcome.violations.is_empty()))
 }

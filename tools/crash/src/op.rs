@@ -15,6 +15,8 @@
 //! | `/D` | a directory of two leaves: 63 long names of one file |
 //! | `/sym`, `/A/long` | symbolic links: in the inode, in a block |
 
+use std::mem::discriminant;
+
 /// One call, or the few calls of one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -288,6 +290,32 @@ impl Op {
         }
     }
 
+    /// What may have to be called before, so that this one finds something to do: a name, an open file, a pending block.
+    pub fn needs(self) -> Option<Self> {
+        match self {
+            CloseAll => Some(UnlinkOpen("/foo")),
+            TruncateFinish("/bar") => Some(Park("/bar", 0, 1)),
+            TruncateFinish(path) | LetGo(path) | GrowOver(path) => {
+                let begins = |op: &&Self| matches!(op, TruncateBegin(a, _) if *a == path);
+                CATALOG.iter().find(begins).copied()
+            }
+            Park("/foo", 12, 1) => Some(Write("/foo", 12 * B + 77, 3000)),
+            _ => match *self.paths().first()? {
+                "/new" => Some(Create("/new")),
+                "/M" => Some(Mkdir("/M")),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether it has a path in common with another one.
+    pub fn concerns(self, other: Self) -> bool {
+        let theirs = other.paths();
+        self.paths()
+            .iter()
+            .any(|a| theirs.iter().any(|b| same(a, b)))
+    }
+
     /// Whether it makes an inode.
     fn creates(self) -> bool {
         matches!(
@@ -334,6 +362,22 @@ fn same(a: &str, b: &str) -> bool {
     a == b || (bar(a) && bar(b))
 }
 
+/// The numbers of the catalog by calls: those of one kind of operation together.
+pub fn calls() -> Vec<Vec<usize>> {
+    let mut calls: Vec<Vec<usize>> = Vec::new();
+    for (number, op) in CATALOG.iter().enumerate() {
+        let kind = discriminant(op);
+        match calls
+            .iter_mut()
+            .find(|c| discriminant(&CATALOG[c[0]]) == kind)
+        {
+            Some(call) => call.push(number),
+            None => calls.push(vec![number]),
+        }
+    }
+    calls
+}
+
 /// The number of an operation in the catalog.
 pub fn number(op: Op) -> Option<usize> {
     CATALOG.iter().position(|o| *o == op)
@@ -342,6 +386,13 @@ pub fn number(op: Op) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_operation_needs_is_in_the_catalog() {
+        let needs = CATALOG.iter().filter_map(|op| op.needs());
+        assert!(needs.clone().count() > 10);
+        assert!(needs.clone().all(|need| number(need).is_some()));
+    }
 
     #[test]
     fn no_operation_is_there_twice() {

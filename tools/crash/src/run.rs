@@ -3,20 +3,20 @@
 //! A run: sequences of a plan, on several threads, until a number of images or a time is reached.
 
 use crate::explore::{Counts, Effort, Explorer, Place, Seen, Sequence, Violation};
-use crate::plan::Plan;
+use crate::plan::{Class, Plan, Planned};
 use crate::stage::{Kind, Stage};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Images that a thread remembers; then it forgets all of them, to stay within memory.
-const REMEMBER: usize = 12_000_000;
-
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// After so many distinct images.
+    /// After so many distinct images …
     pub images: Option<u64>,
+    /// … but not before all of the breadth was explored.
+    pub whole_breadth: bool,
     /// After so long.
     pub time: Option<Duration>,
     /// After so many violations.
@@ -25,17 +25,50 @@ pub struct Limits {
     pub first: u64,
 }
 
+/// What a run did of a class of sequences.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Numbers of the plan, whether anything applied or not.
+    pub planned: u64,
+    /// Sequences explored.
+    pub explored: u64,
+    /// Of these, with the full effort.
+    pub deep: u64,
+}
+
 /// What a run did.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Numbers.
     pub counts: Counts,
+    /// The same by classes, in the order of [`CLASSES`](crate::plan::CLASSES).
+    pub classes: [Tally; 6],
+    /// Operations that were explored alone, by their numbers in the catalog.
+    pub alone: BTreeSet<usize>,
+    /// Operations that were explored after the one that they need.
+    pub after_need: BTreeSet<usize>,
     /// What must not be.
     pub violations: Vec<Violation>,
     /// Sequences taken from the plan, whether they applied or not.
     pub planned: u64,
     /// How long it took.
     pub elapsed: Duration,
+}
+
+impl Outcome {
+    fn add(&mut self, planned: &Planned, counts: &Counts, explored: &[usize]) {
+        self.counts.add(counts);
+        self.planned += 1;
+        let tally = &mut self.classes[planned.class as usize];
+        tally.planned += 1;
+        tally.explored += counts.sequences;
+        tally.deep += if planned.deep { counts.sequences } else { 0 };
+        match (planned.class, explored) {
+            (Class::Single, [op]) => self.alone.insert(*op),
+            (Class::Single, [_, op]) => self.after_need.insert(*op),
+            _ => false,
+        };
+    }
 }
 
 /// Keeps the engine's and the panic handler's messages back: images are meant to be hard, and a panic is reported as a
@@ -56,7 +89,8 @@ pub fn quiet() {
     });
 }
 
-/// Runs a plan on `jobs` threads. `progress` is told the numbers once in a while, and each violation.
+/// Runs a plan on `jobs` threads. `effort` is that of the depth; the breadth has [`Effort::quick`]. `progress` is told the
+/// numbers once in a while, and each violation.
 pub fn run(
     plan: &Plan,
     effort: Effort,
@@ -69,40 +103,34 @@ pub fn run(
     let next = AtomicU64::new(limits.first);
     let stop = AtomicBool::new(false);
     let total: Mutex<Outcome> = Mutex::default();
+    let seen = Seen::default();
     let worker = || {
         let mut stages = Stages::default();
-        let mut seen = Seen::default();
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let sequence = plan.sequence(number);
-            if seen.len() > REMEMBER {
-                seen.clear();
-            }
+            let planned = plan.planned(number);
+            let effort = if planned.deep {
+                effort
+            } else {
+                Effort::quick()
+            };
             let mut explorer = Explorer {
                 effort,
-                seen: &mut seen,
+                seen: &seen,
                 counts: Counts::default(),
                 only: None,
             };
-            let result = match stages.get(sequence.kind) {
-                Ok(stage) => explorer.run(stage, &sequence),
-                Err(what) => Err(Box::new(Violation {
-                    sequence,
-                    place: None,
-                    what,
-                    quick: effort.quick,
-                })),
-            };
+            let (explored, result) = first_that_applies(&mut explorer, &mut stages, &planned);
             let counts = explorer.counts;
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-            total.counts.add(&counts);
-            total.planned += 1;
+            total.add(&planned, &counts, explored);
             if let Err(violation) = result {
                 progress(&total.counts, Some(&violation));
                 total.violations.push(*violation);
             }
             progress(&total.counts, None);
-            let enough = limits.images.is_some_and(|n| total.counts.distinct >= n)
+            let images = limits.images.is_some_and(|n| total.counts.distinct >= n);
+            let enough = (images && !(limits.whole_breadth && number < plan.breadth()))
                 || limits.time.is_some_and(|t| begin.elapsed() >= t)
                 || total.violations.len() >= limits.violations;
             if enough {
@@ -121,6 +149,32 @@ pub fn run(
     let mut outcome = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcome.elapsed = begin.elapsed();
     outcome
+}
+
+/// Explores the first candidate that applies: its operations, and what came out.
+pub fn first_that_applies<'a>(
+    explorer: &mut Explorer<'_>,
+    stages: &mut Stages,
+    planned: &'a Planned,
+) -> (&'a [usize], Result<(), Box<Violation>>) {
+    for sequence in &planned.candidates {
+        let result = match stages.get(sequence.kind) {
+            Ok(stage) => explorer.run(stage, sequence),
+            Err(what) => Err(Box::new(Violation {
+                sequence: sequence.clone(),
+                place: None,
+                what,
+                quick: explorer.effort.quick,
+            })),
+        };
+        if result.is_err() {
+            return (&[], result);
+        }
+        if explorer.counts.sequences > 0 {
+            return (&sequence.ops, result);
+        }
+    }
+    (&[], Ok(()))
 }
 
 /// Stages, each made at its first use.
@@ -149,10 +203,9 @@ impl Stages {
 pub fn replay(sequence: &Sequence, place: Option<Place>, effort: Effort) -> Outcome {
     quiet();
     let begin = Instant::now();
-    let mut seen = Seen::default();
     let mut explorer = Explorer {
         effort,
-        seen: &mut seen,
+        seen: &Seen::default(),
         counts: Counts::default(),
         only: place,
     };
@@ -175,5 +228,6 @@ pub fn replay(sequence: &Sequence, place: Option<Place>, effort: Effort) -> Outc
         violations,
         planned: 1,
         elapsed: begin.elapsed(),
+        ..Outcome::default()
     }
 }

@@ -4,33 +4,87 @@
 
 #![cfg(not(feature = "mutants"))]
 
-use ochre_crash::explore::{parse, Counts, Effort, Violation};
-use ochre_crash::op::{number, Op};
+use ochre_crash::explore::{parse, Counts, Effort, Explorer, Seen, Violation};
+use ochre_crash::op::{number, Op, CATALOG};
 use ochre_crash::plan::Plan;
-use ochre_crash::run::{replay, run, Limits};
+use ochre_crash::run::{first_that_applies, replay, run, Limits, Stages};
+use ochre_crash::stage::Kind;
+use ochre_sim::persistency::Sampling;
 use ochre_sim::seed::seed;
+use std::collections::HashSet;
+use std::ops::Range;
 
-const IMAGES: u64 = 50_000;
+/// Of the plan's breadth, and as many of its depth.
+const IMAGES: u64 = 25_000;
 
 #[test]
 fn no_cut_leaves_what_the_model_does_not_allow() {
     let seed = seed("no_cut_leaves_what_the_model_does_not_allow") >> 8;
-    let limits = Limits {
-        images: Some(IMAGES),
-        time: None,
-        violations: 3,
-        first: seed % 4000,
-    };
+    let plan = Plan::all(seed);
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let print = |_: &Counts, violation: Option<&Violation>| {
         if let Some(violation) = violation {
             println!("{violation}");
         }
     };
-    let outcome = run(&Plan::all(seed), Effort::default(), limits, jobs, &print);
-    println!("{:?}", outcome.counts);
-    assert!(outcome.violations.is_empty());
-    assert!(outcome.counts.distinct >= IMAGES);
+    for first in [seed % plan.breadth(), plan.breadth() + seed % 4000] {
+        let limits = Limits {
+            images: Some(IMAGES),
+            whole_breadth: false,
+            time: None,
+            violations: 3,
+            first,
+        };
+        let outcome = run(&plan, Effort::default(), limits, jobs, &print);
+        println!("from {first} on: {:?}", outcome.counts);
+        assert!(outcome.violations.is_empty());
+        assert!(outcome.counts.distinct >= IMAGES);
+    }
+}
+
+/// Of each of these numbers of a plan something applies, and a glance finds nothing wrong: the operations explored last.
+fn glance(plan: &Plan, numbers: Range<u64>, all: bool) -> HashSet<usize> {
+    let (seen, mut stages) = (Seen::default(), Stages::default());
+    let mut last = HashSet::new();
+    for n in numbers {
+        let planned = plan.planned(n);
+        let mut explorer = Explorer {
+            effort: Effort {
+                sampling: Sampling {
+                    exhaustive: 0,
+                    samples: 1,
+                    singles: 0,
+                },
+                ..Effort::quick()
+            },
+            seen: &seen,
+            counts: Counts::default(),
+            only: None,
+        };
+        let (ops, result) = first_that_applies(&mut explorer, &mut stages, &planned);
+        if let Err(violation) = result {
+            panic!("{violation}");
+        }
+        assert!(!all || !ops.is_empty(), "does not apply: {planned:?}");
+        last.extend(ops.last().copied());
+    }
+    last
+}
+
+#[test]
+fn every_directed_sequence_applies() {
+    let plan = Plan::all(6);
+    glance(&plan, 0..plan.directed(), true);
+}
+
+/// What a summary says of the beginning of the breadth: each operation is met alone, or after the one that it needs.
+#[test]
+fn the_breadth_meets_every_operation() {
+    let plan = Plan::new(5, &[Kind::Lived, Kind::Shattered]);
+    let begin = plan.directed();
+    let met = glance(&plan, begin..begin + plan.singles(), false);
+    let missed: Vec<_> = (0..CATALOG.len()).filter(|n| !met.contains(n)).collect();
+    assert!(missed.is_empty(), "never explored: {missed:?}");
 }
 
 /// A sequence alone gives the same images each time, and one image of it is had again by its token.

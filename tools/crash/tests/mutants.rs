@@ -7,48 +7,70 @@
 #![cfg(feature = "mutants")]
 
 use ochre::engine::mutant::{choose, Mutant};
-use ochre_crash::explore::{Counts, Effort, Explorer, Seen, Violation};
+use ochre_crash::explore::{parse, Counts, Effort, Explorer, Seen, Violation};
 use ochre_crash::mutants::ALL;
-use ochre_crash::plan::{Plan, DIRECTED};
-use ochre_crash::run::{quiet, Stages};
+use ochre_crash::plan::Plan;
+use ochre_crash::run::{first_that_applies, quiet, replay, Stages};
 use ochre_crash::stage::Kind;
 
-/// Sequences of the plan's systematic part and beyond that are tried.
-const SEQUENCES: u64 = 260;
+/// So many numbers of the plan's singles, and twice as many of its mixture, are tried.
+const NUMBERS: u64 = 260;
+
+/// The kinds of filesystems that they are tried on.
+const KINDS: [Kind; 3] = [Kind::Lived, Kind::Full, Kind::Wrapped];
 
 /// The first violation, and how many images it took.
-fn hunt(stages: &mut Stages, plan: &Plan, only: Option<u64>) -> (Option<Box<Violation>>, Counts) {
-    let mut seen = Seen::default();
-    let mut explorer = Explorer {
-        // Less of everything: what is broken shows soon.
-        effort: Effort::quick(),
-        seen: &mut seen,
-        counts: Counts::default(),
-        only: None,
+fn hunt(stages: &mut Stages) -> (Option<Box<Violation>>, u64) {
+    let seen = Seen::default();
+    // First those made for a condition, then one operation alone after the other, the mixture between.
+    let (all, plan) = (Plan::all(1), Plan::new(1, &KINDS));
+    let mixture = plan.directed() + plan.singles();
+    let mixed = |n| {
+        [
+            plan.directed() + 3 * n,
+            mixture + 2 * n,
+            mixture + 2 * n + 1,
+        ]
     };
-    // First those made for a condition, then pairs at once, then one operation alone after the other.
-    let directed = DIRECTED.len() as u64;
-    let order = (0..directed).chain((0..SEQUENCES).flat_map(|n| [directed + 3 * n, 2000 + n]));
-    for number in order.filter(|n| only.is_none_or(|only| only == *n)) {
-        let sequence = plan.sequence(number);
-        let stage = stages.get(sequence.kind).expect("stage");
-        if let Err(violation) = explorer.run(stage, &sequence) {
-            return (Some(violation), explorer.counts);
+    let directed = (0..all.directed()).map(|n| all.planned(n));
+    let mut images = 0;
+    for planned in directed.chain((0..NUMBERS).flat_map(mixed).map(|n| plan.planned(n))) {
+        let mut explorer = Explorer {
+            // Less of everything: what is broken shows soon.
+            effort: Effort::quick(),
+            seen: &seen,
+            counts: Counts::default(),
+            only: None,
+        };
+        let (_, result) = first_that_applies(&mut explorer, stages, &planned);
+        images += explorer.counts.distinct;
+        if let Err(violation) = result {
+            return (Some(violation), images);
         }
     }
-    (None, explorer.counts)
+    (None, images)
 }
 
 #[test]
 fn every_broken_ordering_is_found() {
     quiet();
     let mut stages = Stages::default();
-    let plan = Plan::new(1, &[Kind::Lived, Kind::Full, Kind::Wrapped]);
     let mut missed: Vec<Mutant> = Vec::new();
     for mutant in ALL {
         choose(Some(mutant));
-        let (found, counts) = std::thread::scope(|scope| {
-            let hunt = || hunt(&mut stages, &plan, None);
+        let (found, images) = std::thread::scope(|scope| {
+            let hunt = || {
+                let (found, images) = hunt(&mut stages);
+                // What the line of a violation names is found again.
+                if let Some(violation) = &found {
+                    let token = violation.token();
+                    let (sequence, place, effort) = parse(&token).expect("token");
+                    let again = replay(&sequence, place, effort);
+                    assert_eq!(again.violations.len(), 1, "{token}");
+                    assert_eq!(again.violations[0].token(), token);
+                }
+                (found, images)
+            };
             let thread = std::thread::Builder::new().name("crash-hunt".into());
             let handle = thread.spawn_scoped(scope, hunt).expect("thread");
             handle.join().expect("hunt")
@@ -56,7 +78,7 @@ fn every_broken_ordering_is_found() {
         choose(None);
         match found {
             Some(violation) => {
-                println!("{mutant:?} after {} images: {violation}", counts.distinct);
+                println!("{mutant:?} after {images} images: {violation}");
             }
             None => missed.push(mutant),
         }

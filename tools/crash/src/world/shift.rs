@@ -36,6 +36,7 @@ impl World {
         if at * BLOCK_SIZE >= size {
             return;
         }
+        self.make_room(id, size + blocks * BLOCK_SIZE);
         let (inode, times) = (self.inode(id), self.times());
         self.call(
             Vec::new(),
@@ -54,6 +55,7 @@ impl World {
         let Some(id) = self.file(path) else { return };
         let size = self.tree.get(id).size;
         let new_size = (end * BLOCK_SIZE).max(size);
+        self.make_room(id, new_size);
         let (inode, times) = (self.inode(id), self.times());
         // What lies behind the end in the last block is zeroed before.
         let tail = |tree: &mut Tree| {
