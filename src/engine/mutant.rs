@@ -2,8 +2,8 @@
 
 //! Orderings that can be broken on purpose, to prove that the crash explorer notices.
 //!
-//! Without the cargo feature `mutants` (so in the kernel and in every tool) [`Mutant::active`] is the constant `false` and
-//! costs nothing. With it one mutant can be chosen for the whole process.
+//! Without the feature `mutants` (so in the module and in every tool, as they are built for use) [`Mutant::active`] is the
+//! constant `false` and costs nothing. With it, in two tests and in the module's test build, one mutant can be chosen at a time.
 
 /// One broken ordering or check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
