@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz fuzz-guest fuzz-targets debug-test stress crash crash-vm xfstests shell guest modules tools bench bench-scale check fmt env install clean cache-clean
+.PHONY: help demo test faults fuzz fuzz-guest fuzz-targets debug-test stress crash crash-vm xfstests shell guest modules tools bench bench-scale check fmt env install clean cache-clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,9 @@ stress: tools ## all removing calls, faults, writes and held pages at once, veri
 crash: ## cuts the power of a simulated machine everywhere; BUDGET=10m|1h|<images> SEED= QUICK=1 ON=full,groups REPLAY=<token>
 	@cd tools && cargo run --quiet --release -p ochre-crash -- $(if $(REPLAY),--replay '$(REPLAY)') \
 		$(if $(BUDGET),--budget $(BUDGET)) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON)) $(if $(QUICK),--quick)
+
+faults: ## every call without memory at each of its allocations, and at each level of remaining space: all that make test has a share of
+	@cd tools && ALL=1 cargo test --release -p ochre-sim --test faults
 
 shell: tools ## an interactive machine with a filesystem mounted
 	@MODULE=$$(scripts/build-module) && TIMEOUT=$${TIMEOUT:-86400} MODULE=$$MODULE qemu/run --shell

@@ -14,3 +14,8 @@ mod storm;
 
 #[path = "../model/sound.rs"]
 mod sound;
+
+/// `ALL=1`: each allocation, and each level of space in both ways. Else a share of those that repeat themselves.
+fn everything() -> bool {
+    std::env::var_os("ALL").is_some()
+}

@@ -6,6 +6,7 @@
 //! left is in one piece, or in single blocks far apart.
 
 use crate::calls::{Call, Promise, CALLS};
+use crate::everything;
 use crate::scene::{self, assert_same, Entry, Fs, InMemory, World};
 use crate::sound::assert_sound;
 use ochre::engine::alloc::policy::Purpose;
@@ -138,7 +139,7 @@ fn quarantined_blocks_are_space() {
 
 /// Levels where something changes, or all of them.
 fn levels() -> Vec<u64> {
-    if std::env::var_os("ALL").is_some() {
+    if everything() {
         return (0..=MOST).collect();
     }
     vec![0, 1, 2, 4, 8, 9, 12, 16, 18, 32, 33, 36]
@@ -149,7 +150,7 @@ fn all(part: usize, parts: usize) {
         let (mut succeeded, mut expected) = (0, None);
         for (n, left) in levels().into_iter().enumerate() {
             succeeded += u64::from(at_level(call, left, n % 2 == 0, &mut expected));
-            if std::env::var_os("ALL").is_some() {
+            if everything() {
                 at_level(call, left, n % 2 != 0, &mut expected);
             }
         }
