@@ -13,6 +13,7 @@ use crate::damage::Mutator;
 use crate::image::{word_at, Kind, Structure};
 use ochre::engine::error::Error;
 use ochre::engine::filesystem::{Filesystem, Inode, MappingState, MountOptions, NewInode, Times};
+use ochre::engine::format::ag::METADATA_BLOCKS;
 use ochre::engine::format::journal::{RECORD_MAGIC, SEGMENT_SIZE};
 use ochre::engine::fsck;
 use ochre::engine::journal::record_size;
@@ -29,7 +30,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000_000_000);
 pub type Target = fn(&[u8]);
 
 /// All entry points by name.
-pub const ALL: [(&str, Target, Option<Kind>); 14] = [
+pub const ALL: [(&str, Target, Option<Kind>); 15] = [
     ("superblock", superblock, Some(Kind::Superblock)),
     ("journal_header", journal_header, Some(Kind::JournalHeader)),
     ("checkpoint", checkpoint, Some(Kind::Checkpoint)),
@@ -37,6 +38,7 @@ pub const ALL: [(&str, Target, Option<Kind>); 14] = [
     ("orphan_table", orphan_table, Some(Kind::OrphanEntry)),
     ("group_header", group_header, Some(Kind::GroupHeader)),
     ("group_counts", group_counts, Some(Kind::GroupCounts)),
+    ("block_bitmap", block_bitmap, Some(Kind::Bitmap)),
     ("chunk_map", chunk_map, Some(Kind::ChunkEntry)),
     ("inode", inode, Some(Kind::Inode)),
     ("extent_index", extent_index, Some(Kind::ExtentIndex)),
@@ -109,7 +111,39 @@ fn structure(kind: Kind, data: &[u8]) {
     bytes[..n].copy_from_slice(&content[..n]);
     Mutator::new(&base.image, &[]).seal(structure, &mut bytes);
     media.damage(structure.address, &bytes);
-    attempt(base, &media, structure.owner);
+    attempt(base, &media, &[structure.owner]);
+}
+
+/// A group's bitmap. It has no checksum: what it may say is bounded by what the group's structures and the trees say. With the
+/// highest bit of the first byte the bits of the group's own structures may be clear, too, at which the group is refused at once.
+pub fn block_bitmap(data: &[u8]) {
+    let base = base();
+    let Some((choice, content)) = data.split_first() else {
+        return;
+    };
+    let count = of_kind(base, Kind::Bitmap).count();
+    let which = usize::from(*choice & 0x7f) % count.max(1);
+    let Some(bitmap) = of_kind(base, Kind::Bitmap).nth(which) else {
+        return;
+    };
+    let media = base.media(BUDGET);
+    let mut bytes = media.bytes(bitmap.address, bitmap.len);
+    for (n, (byte, new)) in bytes.iter_mut().zip(content).enumerate() {
+        let own = METADATA_BLOCKS.saturating_sub(n as u64 * 8).min(8);
+        let own = if *choice < 0x80 { (1u16 << own) - 1 } else { 0 };
+        *byte = new | own as u8;
+    }
+    media.damage(bitmap.address, &bytes);
+    // Whoever takes or frees blocks: a few of each kind, the root first.
+    let inodes = &base.image.inodes;
+    let mut owners: Vec<Ino> = inodes.keys().map(|&ino| Ino(ino)).collect();
+    owners.retain(|ino| {
+        let known = &inodes[&ino.0];
+        known.record.nlink.get() > 0 && known.kind != FileKind::Symlink
+    });
+    let step = owners.len() / 6 + 1;
+    let owners: Vec<Ino> = owners.into_iter().step_by(step).collect();
+    attempt(base, &media, &owners);
 }
 
 /// The content of a journal segment: records get a magic and a checksum, so that all of them are looked at.
@@ -145,23 +179,25 @@ pub fn journal(data: &[u8]) {
         at += size;
     }
     media.damage(segment, &bytes);
-    attempt(base, &media, Ino::ROOT);
+    attempt(base, &media, &[Ino::ROOT]);
 }
 
-/// Mounts, uses the inode that the structure belongs to, unmounts, checks.
-fn attempt(base: &Base, media: &CowMedia, owner: Ino) {
+/// Mounts, uses the inodes that the structure belongs to, unmounts, checks.
+fn attempt(base: &Base, media: &CowMedia, owners: &[Ino]) {
     if let Ok(fs) = Filesystem::mount(media.clone(), &MountOptions { read_only: false }) {
-        let owner = if owner == Ino::NONE { fs.root() } else { owner };
-        let orphan = base
-            .image
-            .inodes
-            .get(&owner.0)
-            .is_some_and(|known| known.record.nlink.get() == 0);
-        if orphan {
-            let _ = fs.finish_orphans();
-        } else if let Ok(inode) = fs.iget(owner) {
-            apply(&fs, &inode);
-            let _ = fs.evict(&inode);
+        for &owner in owners {
+            let owner = if owner == Ino::NONE { fs.root() } else { owner };
+            let orphan = base
+                .image
+                .inodes
+                .get(&owner.0)
+                .is_some_and(|known| known.record.nlink.get() == 0);
+            if orphan {
+                let _ = fs.finish_orphans();
+            } else if let Ok(inode) = fs.iget(owner) {
+                apply(&fs, &inode);
+                let _ = fs.evict(&inode);
+            }
         }
         fs.statfs();
         fs.unmount()
