@@ -13,6 +13,11 @@
 //! number given to a new file by the time that its turn comes. To load the number then would make
 //! a second inode of the new file. So the inode cache is asked first, which shuts everyone else
 //! out of this number, and only then the table: an orphan that was finished has given its slot back.
+//!
+//! Hazard: whoever looks for an inode that is being loaded, or evicted, waits for that, deaf to signals and with
+//! the directory locked; a backup tool that has frozen the filesystem could neither read it nor thaw
+//! it. So the thread waits for a thaw only while it has no such inode: it gives the half-made one up, or keeps the last
+//! reference, and comes back.
 
 use super::{defer, engine_of, failed, layout, params, Ochre};
 use crate::{
@@ -41,7 +46,15 @@ impl background::Operations for Ochre {
         };
         // Nothing, too: what was held at the last look may have gone by another way.
         seen.report(inode);
-        held.map_or(Settled::Done, Settled::Held)
+        if let Some(page) = held {
+            return Settled::Held(page);
+        }
+        // The thread's reference may be the last, and the eviction of a nameless inode waits for the thaw.
+        let frozen = inode.nlink() == 0 && inode.super_block().try_start_internal_write().is_none();
+        match frozen {
+            true => Settled::Later,
+            false => Settled::Done,
+        }
     }
 
     fn work(sb: &SuperBlock<Self>) -> bool {
@@ -71,8 +84,13 @@ fn finish_orphan(sb: &SuperBlock<Ochre>, orphan: Orphan) -> Result {
     let engine = engine_of(sb);
     match sb.inode(orphan.ino.0)? {
         Found::New(new) => {
+            let Some(write) = sb.try_start_internal_write() else {
+                // Frozen. The next look at the table names it again, unless somebody was faster.
+                drop(new);
+                drop(sb.start_internal_write());
+                return Ok(());
+            };
             if engine.take_orphan(orphan) {
-                let write = sb.start_internal_write();
                 let inode = engine
                     .iget_orphan(orphan.ino)
                     .map_err(|error| failed(sb, error))?;

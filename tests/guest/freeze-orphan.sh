@@ -1,4 +1,4 @@
-# A file whose truncate is unfinished since the last mount is opened while the filesystem is frozen: the medium does not change before the thaw; then the blocks come back.
+# A file whose truncate is unfinished since the last mount is opened while the filesystem is frozen, before or after the thread has come to it: the medium does not change before the thaw; then the blocks come back.
 # test-build
 # only: ochre
 . "$(dirname "$0")/lib.sh"
@@ -13,7 +13,41 @@ def table():
 def remount(options):
     equal(shell("mount", "-o", f"remount,{options}", MNT).returncode, 0, f"remount {options}")
 
-def opened_while_frozen(by_handle):
+def the_thread_sleeps(thread):
+    """For the thaw, that is; it is not at the point any more."""
+    looks = []
+
+    def asleep():
+        with open(f"/proc/{thread}/stat") as f:
+            looks.append(f.read().rsplit(")", 1)[1].split()[0] in "SDI")
+        return len(looks) > 9 and all(looks[-10:])
+    poll(asleep, "the thread has work")
+
+def look_while_frozen(by_handle, handle):
+    """In a process of its own: who waits for the inode cannot be killed, and the filesystem has to be thawed."""
+    def look():
+        if by_handle:
+            at = os.open(MNT, os.O_RDONLY)
+            try:
+                f = open_handle(at, handle)
+            finally:
+                os.close(at)
+        else:
+            f = os.open(path("f"), os.O_RDONLY)
+        os.close(f)
+    actor = Actor(look=look).start("look")
+    end = time.monotonic() + LONG
+    while not actor.has_answered() and time.monotonic() < end:
+        time.sleep(0.01)
+    if not actor.has_answered():
+        where = actor.stack()
+        shell("fsfreeze", "-u", MNT)
+        fail(f"a frozen filesystem is not to be read: a look at the file sleeps in {where}")
+    outcome = actor.outcome()
+    actor.end()
+    return outcome
+
+def opened_while_frozen(by_handle, thread_first):
     subprocess.run(["mkfs.ochre", "-f", DEV], check=True, stdout=subprocess.DEVNULL)
     mount_new(DEV, MNT, "dax=always")
     f = make("f", data=pattern(SIZE))
@@ -31,9 +65,13 @@ def opened_while_frozen(by_handle):
     check(str(ino) in table(), f"the file is on the orphan table: {table()}")
     arm("orphan")
     mount_new(DEV, MNT, "dax=always")
-    wait_held("orphan")
+    thread = wait_held("orphan")
     equal(shell("fsfreeze", "-f", MNT).returncode, 0, "freeze")
     before = table()
+    if thread_first:
+        go("orphan")
+        the_thread_sleeps(thread)
+    equal(look_while_frozen(by_handle, handle), b"=", "a look at the file while frozen")
     if by_handle:
         at = os.open(MNT, os.O_RDONLY)
         f = open_handle(at, handle)
@@ -45,8 +83,9 @@ def opened_while_frozen(by_handle):
         equal(m.read(0, 3 * PAGE), pattern(SIZE)[:3 * PAGE], "mapped while frozen")
         equal(m.probe(5 * PAGE), False, "behind the end")
     equal(table(), before, "the orphan table of a frozen filesystem")
-    go("orphan")
-    time.sleep(0.5)
+    if not thread_first:
+        go("orphan")
+        the_thread_sleeps(thread)
     equal(table(), before, "the orphan table, though the thread has looked")
     equal(shell("fsfreeze", "-u", MNT).returncode, 0, "thaw")
     poll(lambda: os.fstat(f).st_blocks == 4 * 8, lambda: f"the blocks do not come back: {os.fstat(f).st_blocks} sectors")
@@ -58,7 +97,54 @@ def opened_while_frozen(by_handle):
     equal(libc.umount2(MNT.encode(), 0), 0, "umount")
     equal(shell("fsck.ochre", DEV).returncode, 0, "fsck")
 
-opened_while_frozen(False)
-opened_while_frozen(True)
+def deleted_while_frozen(held):
+    """Of a file without a name nothing is left but its handle, which is stale. It is the thread's to free: since a crash, or since a pipe let go of a page of it."""
+    subprocess.run(["mkfs.ochre", "-f", DEV], check=True, stdout=subprocess.DEVNULL)
+    mount_new(DEV, MNT, "dax=always")
+    f = make("f", data=pattern(SIZE))
+    handle = name_to_handle(path("f"))
+    os.unlink(path("f"))
+    if held:
+        with Map(f, SIZE) as m:
+            m.read(40 * PAGE, 1)
+            pin = PinnedPage(m, 40 * PAGE)
+        os.close(f)
+    else:
+        # What a power cut would leave; nothing else of the device is ever stored to.
+        flush = lambda: equal(shell("blockdev", "--flushbufs", DEV).returncode, 0, "flushbufs")
+        flush()
+        with open(DEV, "rb") as device:
+            image = device.read(CUT)
+        os.close(f)
+        equal(libc.umount2(MNT.encode(), 0), 0, "umount")
+        with open(DEV, "rb+") as device:
+            device.write(image)
+            os.fsync(device.fileno())
+        flush()
+        arm("orphan")
+        mount_new(DEV, MNT, "dax=always")
+        thread = wait_held("orphan")
+    equal(shell("fsfreeze", "-f", MNT).returncode, 0, "freeze")
+    before = table()
+    check(before.strip(), "the file is on the orphan table")
+    if held:
+        pin.release()
+        time.sleep(0.5)  # (it looks every now and then)
+    else:
+        go("orphan")
+        the_thread_sleeps(thread)
+    equal(look_while_frozen(True, handle), b"!ESTALE", "the handle of a deleted file while frozen")
+    equal(table(), before, "the orphan table of a frozen filesystem")
+    equal(shell("fsfreeze", "-u", MNT).returncode, 0, "thaw")
+    poll(lambda: table() != before, "the file is not freed")
+    equal(libc.umount2(MNT.encode(), 0), 0, "umount")
+    equal(shell("fsck.ochre", DEV).returncode, 0, "fsck")
+
+CUT = 64 * MIB
+for by_handle in (False, True):
+    for thread_first in (False, True):
+        opened_while_frozen(by_handle, thread_first)
+for held in (False, True):
+    deleted_while_frozen(held)
 PY
-proved "opening a file with an unfinished truncate, by name or handle, changes nothing on a frozen filesystem; the thread finishes it after the thaw"
+proved "looking up a file with an unfinished truncate, by name or handle, before or after the thread has come to it, neither waits for the thaw nor changes a frozen filesystem; the thread finishes it, and deleted files, after the thaw"

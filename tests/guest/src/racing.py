@@ -56,7 +56,9 @@ def poll(condition, text):
 
 
 def wait_held(point):
+    """Who is held there."""
     poll(lambda: "held" in _points()[point], lambda: f"nobody came to {point}: {_points()[point]}; stacks: {Actor.stacks()}")
+    return int(_points()[point][-1])
 
 
 def fail(text):
