@@ -13,7 +13,10 @@
 //!
 //! Hazard: a size is not an attribute in this sense. It changes through
 //! [`Operations::set_size`] alone, which has pages to unmap and blocks to free, and may drop and
-//! retake the lock; so it goes first, and the rest is worked out after it.
+//! retake the lock; so it goes first, and the rest is worked out after it. What `notify_change` has
+//! worked out before it called us, it has for the inode of that moment: a mode without
+//! set-id bits would undo a `chmod` made while the lock was gone, and set-id bits given in that time would
+//! survive the change of the content. [`prepare_again`] works it out anew.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
@@ -210,15 +213,19 @@ impl<T: Complete> Tables<T> {
         from_result(|| unsafe {
             let inode = INode::<T>::from_raw((*dentry).d_inode);
             to_result(c::setattr_prepare(idmap, dentry, attr))?;
+            let sized = (*attr).ia_valid & c::ATTR_SIZE != 0;
+            if sized {
+                let size = (*attr).ia_size.max(0) as u64;
+                let ready = |_: &Exclusive<'_, T>| prepare_again(inode, idmap, dentry, attr);
+                let mut lock = Exclusive::held_by_caller(inode);
+                lock.ready_again_with(&ready);
+                T::set_size(&mut lock, size)?;
+            }
             let changed = Changed {
                 valid: (*attr).ia_valid,
             };
-            if (*attr).ia_valid & c::ATTR_SIZE != 0 {
-                let size = (*attr).ia_size.max(0) as u64;
-                T::set_size(&mut Exclusive::held_by_caller(inode), size)?;
-                if changed.is_covered_by_size() {
-                    return Ok(0);
-                }
+            if sized && changed.is_covered_by_size() {
+                return Ok(0);
             }
             let locked = Locked::new(inode);
             let undo = Former::of(inode);
@@ -301,6 +308,51 @@ impl<T: Complete> Tables<T> {
             Ok(0)
         })
     }
+}
+
+/// What `notify_change` and its callers do under `i_rwsem`, and before it, once more, since it was let go of: a change of
+/// size is about to go on. A mode that the caller asked for stays; one that `notify_change` made by taking set-id bits
+/// away, which the bits `ATTR_KILL_*` tell, is made again.
+///
+/// # Safety
+///
+/// `i_rwsem` is held exclusively; `dentry` is the inode's, and `attr` this task's.
+unsafe fn prepare_again<T: FileSystem>(
+    inode: &INode<T>,
+    idmap: *mut c::mnt_idmap,
+    dentry: *mut c::dentry,
+    attr: *mut c::iattr,
+) -> Result {
+    const KILL: u32 = c::ATTR_KILL_SUID | c::ATTR_KILL_SGID;
+    let (immutable, append) = inode.protection();
+    if immutable || append {
+        return Err(EPERM);
+    }
+    // SAFETY: By the caller's promise.
+    unsafe {
+        let asked = (*attr).ia_valid & KILL;
+        let derived = asked != 0 || (*attr).ia_valid & c::ATTR_MODE == 0;
+        if derived {
+            (*attr).ia_valid &= !c::ATTR_MODE;
+        }
+        to_result(c::setattr_prepare(idmap, dentry, attr))?;
+        if derived {
+            let kill = asked | c::setattr_should_drop_suidgid(idmap, inode.as_ptr()) as u32 & KILL;
+            let now = inode.mode();
+            let mut mode = now;
+            if kill & c::ATTR_KILL_SUID != 0 {
+                mode &= !(c::S_ISUID as u16);
+            }
+            if kill & c::ATTR_KILL_SGID != 0 {
+                mode &= !(c::S_ISGID as u16);
+            }
+            if mode != now {
+                (*attr).ia_valid |= kill | c::ATTR_MODE;
+                (*attr).ia_mode = mode;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What an inode's attributes were before a change.

@@ -66,6 +66,13 @@ impl Allocation {
     }
 }
 
+impl Allocation {
+    /// Not allowed where data may only be added.
+    fn changes_content(self) -> bool {
+        !matches!(self, Self::Preallocate { .. })
+    }
+}
+
 /// What a filesystem does with the data of its regular files.
 pub(crate) trait FileData: FileSystem {
     /// Extents for `SEEK_DATA`, `SEEK_HOLE`.
@@ -255,10 +262,19 @@ impl<T: FileData> Tables<T> {
         let result: c_int = from_result(|| {
             // SAFETY: The VFS passes an open file of this filesystem.
             let inode = unsafe { INode::<T>::from_raw((*file).f_inode) };
+            let ready = |lock: &Exclusive<'_, T>| {
+                // As the VFS has looked, without a lock.
+                let (immutable, append) = inode.protection();
+                if immutable || (append && what.changes_content()) {
+                    return Err(EPERM);
+                }
+                T::check_allocation(lock, what, offset, len)?;
+                // SAFETY: As above; `i_rwsem` is held.
+                to_result(unsafe { c::file_modified(file) })
+            };
             let mut lock = Exclusive::lock(inode);
-            T::check_allocation(&lock, what, offset, len)?;
-            // SAFETY: As above; `i_rwsem` is held.
-            to_result(unsafe { c::file_modified(file) })?;
+            ready(&lock)?;
+            lock.ready_again_with(&ready);
             T::allocate(&mut lock, what, offset, len)?;
             Ok(0)
         });

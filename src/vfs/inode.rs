@@ -173,6 +173,13 @@ impl<T: FileSystem> INode<T> {
         // SAFETY: Changes the word atomically.
         unsafe { c::inode_set_flags(self.as_ptr(), flags.0 & mask, mask) };
     }
+    /// No change at all is allowed, or none but appending: [`Flags::IMMUTABLE`], [`Flags::APPEND`].
+    pub(super) fn protection(&self) -> (bool, bool) {
+        // SAFETY: An aligned word that writers store at once.
+        let flags = unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).i_flags) };
+        (flags & c::S_IMMUTABLE != 0, flags & c::S_APPEND != 0)
+    }
+
 
     /// Owner and group as the medium has them.
     pub(crate) fn owner(&self) -> (u32, u32) {

@@ -12,7 +12,9 @@
 //!
 //! Hazard: after `relax` nothing that was looked up before is true any more. Another task may
 //! have truncated the file to zero; code that then went on with its old size would bring blocks
-//! back that are someone else's.
+//! back that are someone else's. So it is with what the kernel's own code has found out for us before or
+//! under the lock: permissions, limits, set-id bits that have to go. [`Exclusive::ready_again_with`]
+//! repeats that each time that the lock was let go of.
 //!
 //! C header: `include/linux/fs.h`.
 
@@ -24,6 +26,9 @@ use core::marker::PhantomData;
 use kernel::error::to_result;
 use kernel::prelude::*;
 
+/// What has to hold, or be done, before a call changes a file.
+pub(super) type Ready<'a, T> = dyn Fn(&Exclusive<'_, T>) -> Result + 'a;
+
 /// Evidence that this task holds `i_rwsem` exclusively.
 ///
 /// # Invariants
@@ -32,6 +37,7 @@ use kernel::prelude::*;
 pub(crate) struct Exclusive<'a, T: FileSystem> {
     inode: &'a INode<T>,
     owned: bool,
+    again: Option<&'a Ready<'a, T>>,
     /// The semaphore is released by the task that took it.
     _not_send: PhantomData<*mut ()>,
 }
@@ -45,6 +51,7 @@ impl<'a, T: FileSystem> Exclusive<'a, T> {
         Self {
             inode,
             owned: true,
+            again: None,
             _not_send: PhantomData,
         }
     }
@@ -59,6 +66,7 @@ impl<'a, T: FileSystem> Exclusive<'a, T> {
         Some(Self {
             inode,
             owned: true,
+            again: None,
             _not_send: PhantomData,
         })
     }
@@ -74,8 +82,15 @@ impl<'a, T: FileSystem> Exclusive<'a, T> {
         Self {
             inode,
             owned: false,
+            again: None,
             _not_send: PhantomData,
         }
+    }
+
+    /// Has `ready` called each time that the semaphore was let go of and taken again. What it refuses then, the call that
+    /// waited fails with.
+    pub(super) fn ready_again_with(&mut self, ready: &'a Ready<'a, T>) {
+        self.again = Some(ready);
     }
 
     /// The inode.
@@ -110,14 +125,15 @@ impl<'a, T: FileSystem> Exclusive<'a, T> {
         to_result(unsafe { c::inode_newsize_ok(self.inode.as_ptr(), size) })
     }
 
-    /// Releases the semaphore while `f` runs, and takes it again.
-    pub(crate) fn relax<R>(&mut self, f: impl FnOnce() -> R) -> R {
+    /// Releases the semaphore while `f` runs, and takes it again. An error is that of `f`, or says that what the call is
+    /// about to do may not be done any more.
+    pub(crate) fn relax(&mut self, f: impl FnOnce() -> Result) -> Result {
         // SAFETY: Held by the invariant, which the exclusive borrow keeps anyone from relying on.
         unsafe { c::ochre_inode_unlock(self.inode.as_ptr()) };
         let result = f();
         // SAFETY: The inode is live. INVARIANT: Locked again.
         unsafe { c::ochre_inode_lock(self.inode.as_ptr()) };
-        result
+        result.and_then(|()| self.again.map_or(Ok(()), |ready| ready(self)))
     }
 }
 
