@@ -443,6 +443,20 @@ bool ochre_inode_generic_drop(struct inode *inode)
 }
 
 /*
+ * An O_TMPFILE has none, and may get one. Under i_lock, since linkat() first counts the name, and then clears the mark
+ * under it: never is neither to be seen of a file that has just got its name.
+ */
+bool ochre_inode_may_have_name(struct inode *inode)
+{
+	bool may;
+
+	spin_lock(&inode->i_lock);
+	may = inode->i_nlink > 0 || (inode_state_read(inode) & I_LINKABLE);
+	spin_unlock(&inode->i_lock);
+	return may;
+}
+
+/*
  * For ->drop_inode, with i_lock held and the count at zero: the inode gets a reference again. iput_final() would evict
  * an inode of I_DONTCACHE in spite of it; true if that was set, for ochre_inode_set_dontcache().
  */

@@ -135,6 +135,7 @@ ssize_t ochre_generic_write_sync(struct kiocb *iocb, ssize_t count);
 #include <linux/kthread.h>
 
 bool ochre_inode_generic_drop(struct inode *inode);
+bool ochre_inode_may_have_name(struct inode *inode);
 bool ochre_inode_keep(struct inode *inode);
 void ochre_inode_set_dontcache(struct inode *inode);
 struct task_struct *ochre_thread_start(int (*run)(void *), void *context, const char *name);

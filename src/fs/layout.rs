@@ -146,7 +146,7 @@ fn without(pages: PageRange, page: PageRange) -> Option<PageRange> {
 /// An inode with entries is no prey for memory reclaim: with many files that were mapped once, all
 /// memory would end as inodes. It costs what the faults cost that made the entries, and nothing
 /// where there was none. What was stored through a mapping is written back before its dirty mark
-/// goes with the entry; a file without a name has nothing to keep.
+/// goes with the entry; a file that has no name and can get none has nothing to keep.
 pub(super) fn drop_entries<'a>(
     inode: &'a INode<Ochre>,
     seen: &mut defer::Seen,
@@ -163,7 +163,7 @@ pub(super) fn drop_entries<'a>(
         return None;
     }
     let faults = mapping.lock_invalidate();
-    if inode.nlink() > 0 {
+    if inode.may_have_name() {
         // It may just have been opened again: no store after the write-back.
         faults.unmap(PageRange::ALL);
         if let Err(error) = mapping.write_back(0, u64::MAX) {

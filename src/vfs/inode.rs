@@ -147,6 +147,12 @@ impl<T: FileSystem> INode<T> {
         unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).__bindgen_anon_1.i_nlink) }
     }
 
+    /// Whether anybody can find it after a restart: it has a name, or is a file without a name that can get one.
+    pub(crate) fn may_have_name(&self) -> bool {
+        // SAFETY: The inode is alive, and its `i_lock` not held: that is the VFS's alone.
+        unsafe { c::ochre_inode_may_have_name(self.as_ptr()) }
+    }
+
     /// Type and permissions, as `st_mode`.
     #[inline]
     pub(crate) fn mode(&self) -> u16 {
@@ -167,12 +173,6 @@ impl<T: FileSystem> INode<T> {
         flags & c::S_NOATIME != 0
     }
 
-    /// Sets those of [`Flags`] that can change while an inode is in use.
-    pub(super) fn replace_flags(&self, flags: Flags) {
-        let mask = c::S_IMMUTABLE | c::S_APPEND | c::S_NOATIME;
-        // SAFETY: Changes the word atomically.
-        unsafe { c::inode_set_flags(self.as_ptr(), flags.0 & mask, mask) };
-    }
     /// No change at all is allowed, or none but appending: [`Flags::IMMUTABLE`], [`Flags::APPEND`].
     pub(super) fn protection(&self) -> (bool, bool) {
         // SAFETY: An aligned word that writers store at once.
@@ -180,6 +180,12 @@ impl<T: FileSystem> INode<T> {
         (flags & c::S_IMMUTABLE != 0, flags & c::S_APPEND != 0)
     }
 
+    /// Sets those of [`Flags`] that can change while an inode is in use.
+    pub(super) fn replace_flags(&self, flags: Flags) {
+        let mask = c::S_IMMUTABLE | c::S_APPEND | c::S_NOATIME;
+        // SAFETY: Changes the word atomically.
+        unsafe { c::inode_set_flags(self.as_ptr(), flags.0 & mask, mask) };
+    }
 
     /// Owner and group as the medium has them.
     pub(crate) fn owner(&self) -> (u32, u32) {
