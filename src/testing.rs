@@ -148,6 +148,8 @@ named! {
         TruncateIntent = "truncate-intent",
         /// The second place of a held page's entry: `ENOMEM`.
         Move = "move",
+        /// What a zero-range call does after it has given holes blocks: `EIO`.
+        Unwrite = "unwrite",
     }
 }
 

@@ -16,7 +16,7 @@ use super::dax::{device, BLOCK};
 use super::{defer, engine, errno, inner, layout, shift, with_space, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::types::FileBlock;
-use crate::testing::{self, Point};
+use crate::testing::{self, Failure, Point};
 use crate::vfs::file_data::Allocation;
 use crate::vfs::mapping::PageRange;
 use crate::vfs::rwsem::Exclusive;
@@ -111,7 +111,10 @@ fn zero(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool)
     }
     match fill(inode, offset, end, None, &Times::default()) {
         // Behind the end lie blocks that are pending: new ones have to be within the file at once.
-        Err(EAGAIN) if new_size.is_some() => fill(inode, offset, end, new_size, &times)?,
+        Err(EAGAIN) if new_size.is_some() => {
+            fill(inode, offset, end, new_size, &times)?;
+            file.set_size(end);
+        }
         other => other?,
     }
     let (engine, node) = (engine(inode), inner(inode));
@@ -135,6 +138,9 @@ fn zero(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool)
     };
     let wide = layout::widen(inode, whole);
     let unwrite = |from: u64, to: u64, size: Option<u64>, times: &Times| {
+        if testing::fails(Failure::Unwrite) {
+            return Err(EIO);
+        }
         engine
             .zero_range(node, FileBlock(from), FileBlock(to), size, times)
             .map_err(errno)
