@@ -99,14 +99,15 @@ impl fs_context::Operations for Ochre {
         read_only: bool,
         log: &Log<'_>,
     ) -> Result {
+        let changes = read_only != sb.is_read_only();
+        if changes {
+            remounted(sb, read_only, log)?;
+        }
+        // What was refused has changed nothing.
         if let Some(layout) = options.layout {
             sb.data().layout.store(layout as u8, Ordering::Relaxed);
         }
-        if read_only == sb.is_read_only() {
-            return Ok(());
-        }
-        remounted(sb, read_only, log)?;
-        if !read_only {
+        if changes && !read_only {
             sb.work();
         }
         Ok(())
@@ -193,6 +194,8 @@ impl super_block::Operations for Ochre {
 
     fn evict(inode: &INode<Self>) {
         let sb = inode.super_block();
+        // In memory only: a freeze is nothing to it.
+        super::engine(inode).leave_window(super::inner(inode));
         // An inode with names has little to give back, and memory reclaim comes here too, which a
         // frozen filesystem must not hold up. One without names has to wait.
         let _write = if inode.nlink() > 0 {

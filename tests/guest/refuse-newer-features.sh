@@ -16,6 +16,12 @@ mount_fs "$DEV" "$MNT" ro
 python3 - <<'PY'
 from ochretest import *
 refused("EROFS", lambda: raise_errno(libc.mount(None, MNT.encode(), None, 32, None)), "remount,rw")
+layout = lambda: [line for line in open("/proc/mounts") if f" {MNT} " in line][0].split("layout=")[1].split()[0].split(",")[0]
+equal(layout(), "defer", "layout")
+refused("EROFS", lambda: raise_errno(libc.mount(None, MNT.encode(), None, 32, b"layout=wait")), "remount,rw,layout=wait")
+equal(layout(), "defer", "layout after a remount that was refused")
+raise_errno(libc.mount(None, MNT.encode(), None, 32 | 1, b"layout=wait"))
+equal(layout(), "wait", "layout after a remount")
 PY
 unmount_fs
 patch 32 0

@@ -273,11 +273,7 @@ impl<M: Media> Filesystem<M> {
     ///
     /// After an error, which want of memory may be, the rest stays on the orphan table, where the next mount finds it.
     pub fn evict(&self, inode: &Inode) -> Result<()> {
-        let window = inode.window();
-        if window != Window::NONE {
-            inode.set_window(Window::NONE);
-            self.volume().release_window(window, inode.ino());
-        }
+        self.leave_window(inode);
         let core = inode.read();
         let (links, truncating) = (core.record.nlink.get(), core.truncating);
         let size = core.record.size.get();
@@ -300,6 +296,15 @@ impl<M: Media> Filesystem<M> {
             yield_now();
         }
         Ok(())
+    }
+
+    /// Gives back the slot that the file's next blocks were to come from. Nothing on the medium changes.
+    pub fn leave_window(&self, inode: &Inode) {
+        let window = inode.window();
+        if window != Window::NONE {
+            inode.set_window(Window::NONE);
+            self.volume().release_window(window, inode.ino());
+        }
     }
 
     /// One transaction of an eviction; true: more to do.
