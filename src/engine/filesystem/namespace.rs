@@ -24,7 +24,7 @@ use crate::engine::media::Media;
 use crate::engine::orphan;
 use crate::engine::symlink;
 use crate::engine::transaction::Transaction;
-use crate::engine::types::{Block, FileKind, Ino, Timestamp};
+use crate::engine::types::{Block, FileKind, Ino, Seq, Timestamp};
 use crate::platform::Vec;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::FromZeros;
@@ -126,7 +126,7 @@ impl Born {
         record.magic = U32::new(MAGIC);
         record.mode = U16::new(new.mode);
         record.ino = U64::new(ino.0);
-        record.generation = U32::new(generation(ino, new.time));
+        record.generation = U32::new(generation(ino, filesystem.volume().next_seq()));
         record.uid = U32::new(new.uid);
         record.gid = U32::new(new.gid);
         record.project = U32::new(new.project);
@@ -168,14 +168,17 @@ impl Born {
     }
 }
 
-/// A generation for a new use of a number: no two uses begin in the same nanosecond. Mixed, so that handles of
-/// neighbours do not look alike; not random, so that the same calls make the same image.
-fn generation(ino: Ino, time: Timestamp) -> u32 {
-    let time = u64::from_le_bytes(time.0.to_le_bytes());
-    let mut mixed = time ^ ino.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed >> 32) as u32
+/// A generation for a new use of a number, which was free by transaction `seq` at the latest. That it got free was a
+/// transaction too, later than its last use began; so no two uses have the same `seq`, and the same generation only when
+/// 2^32 transactions lie between them: all of this can be undone. (The time would not do: the kernel's clock for files stands
+/// still for milliseconds.) Mixed, so that handles of neighbours do not look alike; not random, so that the same calls make
+/// the same image.
+fn generation(ino: Ino, seq: Seq) -> u32 {
+    let [a, b, c, d, ..] = (seq.0 ^ ino.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
+    let mut mixed = u32::from_le_bytes([a, b, c, d]);
+    mixed = (mixed ^ (mixed >> 16)).wrapping_mul(0x85eb_ca6b);
+    mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
+    mixed ^ (mixed >> 16)
 }
 
 /// Fails unless `dir` is a directory that can still get names.

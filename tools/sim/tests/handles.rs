@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! File handles whose number is getting its next owner at that moment: its record is half stored when it is read. That is no
-//! damage, and must not turn the filesystem read-only.
+//! File handles whose number has another owner by now: they are stale, however soon it came. While the owner is being made its record
+//! is half stored when it is read; that is no damage, and must not turn the filesystem read-only.
 
 use ochre::engine::error::{Error, Result};
 use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode};
 use ochre::engine::media::Media;
 use ochre::engine::types::{FileKind, Generation, Ino, Timestamp};
 use ochre_sim::{image, MemoryMedia};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -114,7 +115,7 @@ impl Media for Halfway {
     }
 }
 
-fn create(fs: &Filesystem<Halfway>, root: &Inode, name: &[u8], time: i64) -> Inode {
+fn create<M: Media>(fs: &Filesystem<M>, root: &Inode, name: &[u8], time: i64) -> Inode {
     let new = NewInode {
         mode: FileKind::Regular.mode_bits() | 0o644,
         uid: 0,
@@ -173,4 +174,28 @@ fn of_a_number_that_is_used_again() {
 #[test]
 fn of_a_number_that_is_used_for_the_first_time() {
     half_stored(false);
+}
+
+/// The clock that stamps files stands still for milliseconds at a time.
+#[test]
+fn of_a_number_that_is_used_again_in_the_same_moment() {
+    // All clones are one medium.
+    let media = image::formatted(64 << 20);
+    let (mut number, mut seen) = (None, HashSet::new());
+    for mount in 0..3 {
+        let fs = Filesystem::mount(media.clone(), &MountOptions::default()).expect("mount");
+        let root = fs.iget(fs.root()).expect("root");
+        for round in 0..1000 {
+            let file = create(&fs, &root, b"file", 1000);
+            assert_eq!(*number.get_or_insert(file.ino()), file.ino());
+            assert!(
+                seen.insert(file.generation().0),
+                "mount {mount}, round {round}: a handle of another file"
+            );
+            fs.unlink(&root, b"file", &file, Timestamp(1000))
+                .expect("unlink");
+            fs.evict(&file).expect("evict");
+        }
+        // Not unmounted: the next mount recovers.
+    }
 }
