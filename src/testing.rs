@@ -68,6 +68,10 @@ named! {
         ThreadPass = "thread-pass",
         /// The mount's thread is about to look for a file that a crash left on the orphan table.
         Orphan = "orphan",
+        /// The mount's thread has seen that something of an inode is pending, and holds none of its locks.
+        Settle = "settle",
+        /// A memory failure has been dealt with, but for the reference to the inode; the failure mutex is held.
+        FailureTold = "failure-told",
         /// The mount's thread has found nothing more to do for an inode, and will let go of it.
         Settled = "settled",
     }

@@ -16,7 +16,7 @@
 //! wait is outside: [`FaultExtents::begin`] says `EAGAIN`, and [`fault`] waits with nothing held.
 
 use super::{defer, engine, failed, inner, poison, Ochre};
-use crate::engine::filesystem::{Mapping, MappingState, WriteKind};
+use crate::engine::filesystem::{Mapping, MappingState, WriteKind, WriteReservation};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::testing::{self, Failure, Point, Protection};
 use crate::vfs::dax::{Fault, FaultResult, Outcome, Waited, SIGBUS};
@@ -159,6 +159,14 @@ impl Operations<Ochre> for ReportExtents {
     }
 }
 
+/// Blocks were lost after the write had cleared its way: their pages may be mapped, or held, and so they are not replaced now.
+/// The next write clears the way. The claim keeps more pages from coming.
+fn is_in_the_way(inode: &INode<Ochre>, reservation: &WriteReservation) -> bool {
+    let first = reservation.start.0;
+    let end = first + reservation.len;
+    reservation.kind == WriteKind::Replace && inode.mapping().has_entries(PageRange { first, end })
+}
+
 /// For writes: blocks of the file where it has them, blocks in flight where not.
 pub(super) struct WriteExtents;
 
@@ -196,6 +204,11 @@ impl Operations<Ochre> for WriteExtents {
         match engine(inode).reserve_write(inner(inode), mapping.start, blocks, end) {
             Ok(reservation) => {
                 testing::pause(Point::WriteReserved);
+                if is_in_the_way(inode, &reservation) {
+                    engine(inode).cancel(reservation);
+                    in_flight.release_write();
+                    return Err(EIO);
+                }
                 let in_place = reservation.kind == WriteKind::InPlace;
                 let extent = Extent {
                     offset: reservation.start.0 * BLOCK,

@@ -46,7 +46,7 @@ use crate::engine::filesystem::{MappingState, Times};
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::engine::Error as EngineError;
 use crate::platform::{log, yield_now};
-use crate::testing::{self, Failure, Protection};
+use crate::testing::{self, Failure, Point, Protection};
 use crate::vfs::background::Settled;
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange};
 use crate::vfs::rwsem::Exclusive;
@@ -410,12 +410,18 @@ pub(super) fn settle(inode: &INode<Ochre>) -> Settled<'_> {
     if !is_pending(inode) {
         return Settled::Done;
     }
+    testing::pause(Point::Settle);
     let Some(_write) = sb.try_start_internal_write() else {
         return Settled::Later;
     };
     let Some(_lock) = Exclusive::try_lock(inode) else {
         return Settled::Later;
     };
+    if !engine(inode).is_truncating(inner(inode)) {
+        // Somebody was faster, and what is behind the end by now is the user's.
+        finished(inode);
+        return Settled::Done;
+    }
     let faults = inode.mapping().lock_invalidate();
     if engine(inode).is_read_only() {
         // The blocks stay until it is writable, or for the next mount; the pages have to be idle all

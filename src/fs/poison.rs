@@ -10,7 +10,9 @@
 //! fails with `EIO`, like a read; the file is cured by writing the block, or by punching it out.
 //!
 //! Why the page goes before the write, and stays away: faults on a lost block fail, so no new entry can come; and with none
-//! there, the write into the new block is like one into a hole.
+//! there, the write into the new block is like one into a hole. A block may be lost after that, though, when its page is mapped
+//! or a fault is on its way to it. So the write looks again when it has its claim, which keeps faults out, and if there is an
+//! entry then (of a fault under way, too: it locks the entry first), it stops with `EIO`, for the next write to clear the way.
 
 use super::dax::BLOCK;
 use super::{engine, engine_of, failed, follow, inner, layout, Ochre};

@@ -55,7 +55,7 @@ use kernel::{
     error::from_err_ptr,
     new_mutex, new_spinlock,
     prelude::*,
-    sync::{Mutex, MutexGuard, SpinLock},
+    sync::{aref::ARef, Mutex, MutexGuard, SpinLock},
     time::{Instant, Monotonic},
 };
 
@@ -179,13 +179,15 @@ impl<T: FileSystem> Background<T> {
         Ok(Self { state })
     }
 
-    /// Puts an inode into the queue, for which the caller has just taken a reference. False: the
-    /// queue is closed, the reference is still the caller's.
+    /// Puts an inode into the queue, with a reference. If it is there already, it is looked at once
+    /// more, and `there` is called, which may count on the queue's reference. False: the queue is
+    /// closed, and none of this happened.
     ///
     /// # Safety
     ///
-    /// `inode` is a container of `T`; `take` makes sure that it has a reference for us.
-    unsafe fn push(&self, inode: *mut c::inode, take: impl FnOnce()) -> bool {
+    /// `inode` is a container of `T`; `take` makes sure that it has a reference for us. Neither
+    /// sleeps.
+    unsafe fn push(&self, inode: *mut c::inode, take: impl FnOnce(), there: impl FnOnce()) -> bool {
         // SAFETY: All inodes of `T` are allocated as containers.
         let link = unsafe { &(*inode.cast::<Container<T>>()).link };
         let mut queue = self.state.queue.lock();
@@ -194,6 +196,7 @@ impl<T: FileSystem> Background<T> {
         }
         if link.queued.swap(true, Ordering::AcqRel) {
             link.again.store(true, Ordering::Relaxed);
+            there();
             return true;
         }
         take();
@@ -209,7 +212,20 @@ impl<T: FileSystem> Background<T> {
     /// False: the mount is about to end, nothing is taken any more.
     pub(super) fn watch(&self, inode: &INode<T>) -> bool {
         // SAFETY: A live inode of `T`. The caller has a reference, so the count is not zero.
-        unsafe { self.push(inode.as_ptr(), || c::ihold(inode.as_ptr())) }
+        unsafe { self.push(inode.as_ptr(), || c::ihold(inode.as_ptr()), || ()) }
+    }
+
+    /// Gives up a reference of a caller under whose locks nothing may be evicted: if it is the last
+    /// one, the thread evicts. Without a thread, which is before the mount is complete and when it
+    /// ends, nothing can be frozen, and it is dropped here.
+    pub(super) fn put(&self, inode: ARef<INode<T>>) {
+        let raw = inode.as_ptr();
+        // SAFETY: A live inode of `T`. The caller's reference becomes the queue's, or is dropped
+        // while the queue has one.
+        if unsafe { self.push(raw, || (), || c::iput_not_last(raw)) } {
+            // What it stood for is gone.
+            let _ = ARef::into_raw(inode);
+        }
     }
 
     /// Makes the thread look at once.
@@ -542,10 +558,12 @@ pub(super) unsafe extern "C" fn drop_inode<T: Complete>(inode: *mut c::inode) ->
             return 0;
         }
         let link = &(*inode.cast::<Container<T>>()).link;
-        let kept = ours.super_block().background().push(inode, || {
+        let take = || {
             let dontcache = c::ochre_inode_keep(inode);
             link.dontcache.store(dontcache, Ordering::Release);
-        });
+        };
+        // It has no reference, so it is not in the queue.
+        let kept = ours.super_block().background().push(inode, take, || ());
         if kept {
             0
         } else {

@@ -29,6 +29,7 @@ use super::{
     Complete, FileSystem, INode, SuperBlock,
 };
 use crate::bindings::c;
+use crate::testing::{self, Point};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{error::to_result, prelude::*, sync::aref::ARef};
 
@@ -129,7 +130,13 @@ fn handle<T: Complete>(sb: &SuperBlock<T>, failure: &c::ochre_failure) -> Result
     for offset in (first..end).step_by(PAGE_SIZE as usize) {
         let pfn = (range.physical() + offset) / PAGE_SIZE;
         let told = match owner::<T>(sb, pfn) {
-            Some((inode, page)) => told_with(sb, &inode, page, pfn, offset, failure.flags),
+            Some((inode, page)) => {
+                let told = told_with(sb, &inode, page, pfn, offset, failure.flags);
+                testing::pause(Point::FailureTold);
+                // An eviction waits for a thaw if it has to, and this is under the failure mutex.
+                sb.background().put(inode);
+                told
+            }
             None => {
                 T::memory_failed(sb, offset, PAGE_SIZE, None);
                 Ok(())

@@ -30,6 +30,19 @@ def poison(m, page):
     equal(signal_of(lambda: (m.read(page * PAGE, 1), m.advise(MADV_HWPOISON, page * PAGE, PAGE))), signal.SIGBUS, "the process that met the failure")
 
 
+def frame(m, page):
+    """The number of the memory page behind a page that m maps."""
+    m.read(page * PAGE, 1)
+    with open("/proc/self/pagemap", "rb") as pagemap:
+        pagemap.seek((m.address + page * PAGE) // PAGE * 8)
+        return int.from_bytes(pagemap.read(8), "little") & (1 << 55) - 1
+
+
+def corrupt(pfn):
+    with open("/sys/kernel/debug/hwpoison/corrupt-pfn", "w") as injector:
+        injector.write(str(pfn))
+
+
 def fill():
     """Takes all space, and gives the blocks back; which they were."""
     f = os.open(path("all"), os.O_RDWR | os.O_CREAT)
@@ -194,12 +207,9 @@ m = Map(g, 8 * PAGE)
 m.read(3 * PAGE, 1)
 mapper, neighbour = Child(g, 0, 8), Child(g, 4, 4)
 block = physical(g, 3)
-with open("/proc/self/pagemap", "rb") as pagemap:
-    pagemap.seek((m.address + 3 * PAGE) // PAGE * 8)
-    frame = int.from_bytes(pagemap.read(8), "little") & (1 << 55) - 1
+pfn = frame(m, 3)
 m.close()  # whoever maps it is told at once, this process too
-with open("/sys/kernel/debug/hwpoison/corrupt-pfn", "w") as injector:
-    injector.write(str(frame))
+corrupt(pfn)
 equal(neighbour.end(), 0, "a process that maps other pages of an injected failure")
 equal(mapper.end(), signal.SIGBUS, "a process that touches the page of an injected failure")
 m = Map(g, 8 * PAGE)
@@ -336,7 +346,75 @@ umount /mnt
 said=$(fsck.ochre -f $dev)
 grep -q "lists 2 bad blocks" <<<"$said"
 SH
+guest races <<'SH'
+rmmod ochre
+insmod "$OCHRE_TEST_KO"
+[ -e /sys/kernel/debug/hwpoison/corrupt-pfn ] || modprobe hwpoison-inject
+mkdir /mnt1
+for n in 0 1; do
+    mkfs.ochre -f /dev/pmem$n >/dev/null
+done
+mount -t ochre -o dax /dev/pmem0 /mnt
+mount -t ochre -o dax /dev/pmem1 /mnt1
+python3 - <<'PY'
+from racing import *
+from failing import *
+# A block fails behind the back of a write that has looked for lost blocks already: its page may be held, and is not replaced then.
+for stored in (False, True):
+    f = os.open(path("f"), os.O_RDWR | os.O_CREAT)
+    os.pwrite(f, pattern(PAGE), PAGE)
+    m = Map(f, 2 * PAGE)
+    if stored:
+        m.write(PAGE, pattern(PAGE))
+    m.read(PAGE, 1)
+    arm("write-reserved")
+    write = spawn(lambda: equal(os.pwrite(f, pattern(2 * PAGE, 7), 0), PAGE, "a write into a block that is lost meanwhile ends before it"))
+    wait_held("write-reserved")
+    poison(m, 1)
+    go("write-reserved")
+    reap(write, "the write")
+    lost(lambda: os.pread(f, 1, PAGE), "the lost block")
+    equal(os.pwrite(f, pattern(2 * PAGE, 8), 0), 2 * PAGE, "the next write")
+    equal(m.read(0, 2 * PAGE), pattern(2 * PAGE, 8), "the mapping")
+    equal(os.pread(f, 2 * PAGE, 0), pattern(2 * PAGE, 8), "read")
+    # The page that is mapped now is the one that is looked at.
+    pin = PinnedPage(m, PAGE)
+    os.ftruncate(f, 0)
+    fill()
+    equal(pin.release(), pattern(2 * PAGE, 8)[PAGE:], "what somebody holds of a page that was replaced")
+    m.close()
+    os.close(f)
+    os.unlink(path("f"))
+# Whoever deals with a failure has the last reference to a deleted file, on a frozen filesystem: nobody else's mount waits for that.
+g = make("gone", 8)
+m = Map(g, 8 * PAGE)
+pfn = frame(m, 3)
+m.close()
+arm("failure-told")
+inject = spawn(lambda: (os.close(g), corrupt(pfn)))
+wait_held("failure-told")
+os.unlink(path("gone"))
+os.close(g)
+subprocess.check_call(["fsfreeze", "-f", MNT])
+go("failure-told")
+other = subprocess.Popen(["umount", "/mnt1"])
+try:
+    equal(other.wait(20), 0, "umount of another filesystem")
+except subprocess.TimeoutExpired:
+    fail("umount of another filesystem waits")
+finally:
+    subprocess.check_call(["fsfreeze", "-u", MNT])
+reap(inject, "the injection")
+PY
+umount /mnt
+fsck.ochre /dev/pmem0 | tail -n 1
+fsck.ochre /dev/pmem1 | tail -n 1
+SH
 export PMEM=512M SMP=2
 boot one failure || fail "memory failures: exit status $?"
 boot two badblocks || fail "bad blocks: exit status $?"
-proved "MADV_HWPOISON of 4 KiB and 2 MiB pages, hwpoison-inject: SIGBUS for who maps the page only, EIO there, cured by a whole write, quarantined over remounts; bad blocks known at mount"
+TEST_MODULE=$(TEST=1 "$TOP/scripts/build-module")
+export TEST_MODULE
+cp "$TOP/tests/guest/src/racing.py" "$work/share/"
+boot three races || fail "failures beside writes and deletion: exit status $?"
+proved "MADV_HWPOISON of 4 KiB and 2 MiB pages, hwpoison-inject: SIGBUS for who maps the page only, EIO there, cured by a whole write, quarantined over remounts; bad blocks known at mount; failures beside writes, deletion and freeze"
