@@ -11,7 +11,7 @@ help: ## this list
 	@echo 'make guest RUN=script.sh [ARGS="..."], and for guest, shell, test, demo:'
 	@echo '  KVER=7.2|7.3  SMP=  MEM=  PMEM=<size of each NVDIMM>  TIMEOUT=<s>  QEMU_ARGS=  APPEND=<kernel command line>'
 	@echo '  VIRTIO_PMEM=<size>  PMEM_DIR=<keep the NVDIMMs there>  ICOUNT=1  (all of them: the head of qemu/run)'
-	@echo 'make test ONLY="engine guest boot" [TESTS="rename truncate"]: a part.'
+	@echo 'make test ONLY="engine guest debug boot" [TESTS="rename truncate"]: a part.'
 	@echo 'Caches: OCHRE_CACHE, default ~/.cache/ochre.'
 
 demo: tools ## the main job on real programs, in a virtual machine, told step by step

@@ -153,7 +153,12 @@ impl FileData for Ochre {
     }
 }
 
-/// Copies until the buffers are empty. Twice without progress: the buffer is not there.
+/// How often a buffer may be made present and yet not be there for the copy. Each time somebody else took the page: by a
+/// truncate or a punch of the file that it is mapped from, by a write that fills the hole there, or for want of memory. There is
+/// a limit for memory that can be mapped and not read to its end.
+const ROUNDS: u32 = 256;
+
+/// Copies until the buffers are empty, or cannot be made present.
 fn copy(transfer: &mut Transfer<'_, Ochre>, lock: &Exclusive<'_, Ochre>) -> Result {
     let in_flight = &lock.inode().data().data.in_flight;
     in_flight.reset();
@@ -178,7 +183,7 @@ fn copy(transfer: &mut Transfer<'_, Ochre>, lock: &Exclusive<'_, Ochre>) -> Resu
             _ => {}
         }
         idle = if pass.done == 0 { idle + 1 } else { 0 };
-        if idle >= 2 {
+        if idle >= ROUNDS {
             return Err(EFAULT);
         }
         if transfer.is_nowait() {

@@ -18,6 +18,8 @@ fallocate(f, 0, 0, 8 * MIB)
 m = aligned_map(f, 8 * MIB, MAP_SHARED_VALIDATE | MAP_SYNC)
 m.write(0, pattern(8 * MIB))
 equal(huge_pages(m), 8 * MIB, "bytes on 2 MiB entries")
+m.close()
+held_pages(f)
 PY
 umount /mnt
 fsck.ochre /dev/pmem0 | tail -n 1

@@ -1,4 +1,4 @@
-# dm-linear over one namespace is one direct range and works, MAP_SYNC too; dm-striped over two is refused by name.
+# dm-linear over one namespace is one direct range and works, MAP_SYNC and held pages too; dm-striped over two is refused by name.
 # only: ochre
 . "$(dirname "$0")/lib.sh"
 no_fsck
@@ -15,6 +15,7 @@ fallocate(f, 0, 0, 8 * MIB)
 with aligned_map(f, 8 * MIB, MAP_SHARED_VALIDATE | MAP_SYNC) as m:
     m.write(0, pattern(8 * MIB))
 equal(os.pread(f, 8 * MIB, 0), pattern(8 * MIB), "bytes")
+held_pages(f)
 PY
 unmount_fs
 fsck.ochre /dev/mapper/line >/dev/null || fail "fsck"
@@ -29,4 +30,4 @@ dmsetup create joined --table "0 $half linear $DEV 0
 $half $half linear $DEV2 0"
 mkfs.ochre -f /dev/mapper/joined >/dev/null
 mount_refused EOPNOTSUPP 'device-mapper|one direct' /dev/mapper/joined
-proved "dm-linear over part of a namespace works with MAP_SYNC; striped and joined stacks are refused by name"
+proved "dm-linear over part of a namespace works with MAP_SYNC and held pages; striped and joined stacks are refused by name"

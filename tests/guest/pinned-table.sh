@@ -3,6 +3,7 @@
 # timeout: 240
 . "$(dirname "$0")/lib.sh"
 mount_fs
+mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 modprobe brd rd_nr=1 rd_size=8192 2>/dev/null || true
 slow=
 if [ -b /dev/ram0 ] && dmsetup create slow --table "0 8192 linear /dev/ram0 0" 2>/dev/null; then slow=/dev/mapper/slow; fi
@@ -157,6 +158,9 @@ os.close(f)
 os.unlink(path("a"))
 
 comes_back("at the end")
+# By the filesystem's own count, too.
+counters = dict(line.split()[:2] for line in open("/sys/kernel/debug/ochre-pmem0/layout"))
+equal(counters["waits"], "0", "waits for a page")
 print(f"slowest call: {slowest[0] * 1000:.0f} ms ({slowest[1]}), {'with' if slow else 'without'} a stopped device")
 PY
 [ -z "$slow" ] || dmsetup remove slow || true

@@ -8,7 +8,7 @@ from racing import *
 FILES = 300
 
 def in_memory():
-    """Inodes of this filesystem that are in memory: objects in use of its cache."""
+    """Inodes that are in memory, of all filesystems: nobody else makes many meanwhile."""
     with open("/proc/sys/fs/inode-nr") as f:
         return int(f.read().split()[0])
 

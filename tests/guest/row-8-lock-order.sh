@@ -34,6 +34,29 @@ def same_page(removed):
 
 removing(same_page, "copy-without-faults")
 
+def torn_away(removed):
+    """The page of the buffer goes each time between its being made present and the copy. That is no reason for EFAULT."""
+    f, g = make("f", data=b""), make("g", data=pattern(2 * PAGE))
+    m = Map(g, 2 * PAGE)
+    m.read(0, 2 * PAGE)
+    writer = Actor(write=lambda: pwrite(f, m, 100, PAGE, 0))
+    arm("write-reserved", writer.pid)
+    writer.start("write")
+    for _ in range(5):
+        wait_held("write-reserved")
+        fallocate(g, PUNCH_HOLE | KEEP_SIZE, 0, 2 * PAGE)
+        arm("fault-checked", writer.pid)
+        go("write-reserved")
+        wait_held("fault-checked")
+        arm("write-reserved", writer.pid)
+        go("fault-checked")
+    wait_held("write-reserved")
+    go("write-reserved")
+    writer.done("the write")
+    equal(os.pread(f, PAGE, 0), bytes(PAGE), "the file")
+
+run(torn_away)
+
 def huge_same_page(removed):
     """The same with a range and a buffer of 2 MiB."""
     f = make("f")

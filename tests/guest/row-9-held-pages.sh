@@ -13,7 +13,7 @@ SLOW_DEVICE=/dev/dm-$(dmsetup info -c --noheadings -o minor slow)
 export SLOW_DEVICE
 python3 - <<'PY'
 from racing import *
-from holders import Pipe, UringRead
+from holders import DirectRead, Pipe, UringRead, VmWrite
 
 class Case:
     """One file, one held page."""
@@ -83,6 +83,7 @@ def scenario(kind, way, cut):
 
 for kind, way, cut in (
         (Case, Pipe, "truncate"), (Case, UringRead, "punch"), (Collapsed, Pipe, "collapse"), (Case, UringRead, "unlink"),
+        (Case, DirectRead, "truncate"), (Huge, VmWrite, "punch"),
         (Huge, UringRead, "truncate"), (Huge, Pipe, "punch"), (Huge, UringRead, "truncate_inside"), (Huge, Pipe, "unlink")):
     removing(scenario(kind, way, cut), "look-for-holders", pages_harmed=kind is Huge)
 
@@ -141,4 +142,4 @@ def hostage(removed):
 
 removing(hostage, "defer-eviction")
 PY
-proved "a held page's block goes to nobody until it is let go (truncate, punch, collapse, unlink; 4 KiB, 2 MiB, across the new end; a pipe, io_uring); without the look the holder sees and overwrites another file, without deferral the last close cannot be killed"
+proved "a held page's block goes to nobody until it is let go (truncate, punch, collapse, unlink; 4 KiB, 2 MiB, across the new end; a pipe, O_DIRECT, io_uring, process_vm_writev); without the look the holder sees and overwrites another file, without deferral the last close cannot be killed"

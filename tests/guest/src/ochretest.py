@@ -7,6 +7,7 @@ import random
 import signal
 import struct
 import sys
+import time
 
 MNT = os.environ.get("MNT", "/mnt")
 FSTYPE = os.environ.get("FSTYPE", "ochre")
@@ -326,6 +327,34 @@ class PinnedPage:
         os.close(self.r)
         os.close(self.w)
         return data
+
+
+def held_pages(f):
+    """8 MiB of 2 MiB pages, of which pipes hold three: a punch and a truncate do not wait, holders see what they had, all blocks come back."""
+    size = 8 * MIB
+    os.ftruncate(f, size)
+    fallocate(f, 0, 0, size)
+    m = aligned_map(f, size)
+    data = pattern(size)
+    m.write(0, data)
+    equal(huge_pages(m), size, "bytes on 2 MiB entries")
+    pins = {at: PinnedPage(m, at) for at in (MIB, 3 * MIB, 7 * MIB)}
+    m.close()
+    fallocate(f, PUNCH_HOLE | KEEP_SIZE, 0, 2 * MIB)
+    os.ftruncate(f, 6 * MIB)
+    os.ftruncate(f, size)
+    os.pwrite(f, b"new" * 100, MIB)
+    want = bytearray(2 * MIB) + data[2 * MIB:6 * MIB] + bytes(2 * MIB)
+    want[MIB:MIB + 300] = b"new" * 100
+    equal(os.pread(f, size, 0), bytes(want), "beside held pages")
+    for at, pin in pins.items():
+        equal(pin.release(), data[at:at + PAGE], f"what somebody holds of byte {at}")
+    for _ in range(400):
+        if os.fstat(f).st_blocks == (4 * MIB + PAGE) // 512:
+            break
+        time.sleep(0.05)
+    equal(os.fstat(f).st_blocks, (4 * MIB + PAGE) // 512, "sectors after the release")
+    equal(os.pread(f, size, 0), bytes(want), "after the release")
 
 
 # --- superblocks, for tests that need one from the future or a damaged one

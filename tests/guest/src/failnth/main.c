@@ -53,14 +53,17 @@ static void check_it(const char *name)
 	}
 }
 
-/* The free space comes back, at once or when what a failed eviction left has been finished; a few inode chunks may stay. */
+/*
+ * The free space comes back, at once or when what a failed eviction left has been finished; a few inode chunks may stay. More than
+ * before is what an earlier call left: that all of it was somebody's, fsck says at the end.
+ */
 void wait_for_space(const char *name, uint64_t before)
 {
 	uint64_t now = 0;
 
 	for (int tries = 0; tries < 600; tries++) {
 		now = space();
-		if (now <= before && before - now <= 4 * CHUNK)
+		if (now + 4 * CHUNK >= before)
 			return;
 		usleep(100000);
 	}
