@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 # udev would look at the device, and wait for ever.
 udevadm control --stop-exec-queue
-trap 'dmsetup suspend --nolockfs slow; dmsetup remove --noudevsync --noudevrules slow; udevadm control --start-exec-queue' EXIT
+trap 'dmsetup suspend --nolockfs slow; dmsetup remove --noudevsync --noudevrules slow; udevadm control --start-exec-queue || true' EXIT
 modprobe brd rd_nr=1 rd_size=1024
 modprobe dm-delay 2>/dev/null || true
 dmsetup create slow --noudevsync --noudevrules --table "0 2048 delay /dev/ram0 0 100000000"
