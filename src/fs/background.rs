@@ -49,7 +49,7 @@ impl background::Operations for Ochre {
         if let Some(page) = held {
             return Settled::Held(page);
         }
-        // The thread's reference may be the last, and the eviction of a nameless inode waits for the thaw.
+        // The thread's reference may be the last: `drop_inode` would bring it back at once.
         let frozen = inode.nlink() == 0 && inode.super_block().try_start_internal_write().is_none();
         match frozen {
             true => Settled::Later,

@@ -11,7 +11,8 @@
 //! not wait for strangers, in a sleep that no signal ends. So an inode that would be evicted while
 //! it has mapping entries is kept ([`drop_inode`]): it gets a reference and a place in the queue.
 //! When its pages are idle, the thread drops the entries and that reference, and eviction runs
-//! then, without a wait.
+//! then, without a wait. One without a name is kept so while the filesystem is frozen, too: its eviction
+//! would wait for the thaw, and with it a `close`, and whoever looks for the inode.
 //!
 //! # How `iput` is made to keep an inode
 //!
@@ -109,7 +110,7 @@ pub(crate) enum Settled<'a> {
 pub(crate) trait Operations: FileSystem {
     /// Gives back what an inode's pages hold up, as far as they are idle. The inode may be in use
     /// by others. Must say [`Settled::Done`] in the end: an inode with entries left that nobody
-    /// else refers to comes back at once.
+    /// else refers to comes back at once. So does one without a name while the filesystem is frozen: [`Settled::Later`].
     fn settle(inode: &INode<Self>) -> Settled<'_>;
 
     /// Does one piece of work; true: there is more. Not called once the mount is about to end.
@@ -551,7 +552,11 @@ pub(super) unsafe extern "C" fn drop_inode<T: Complete>(inode: *mut c::inode) ->
         let active = (*(*inode).i_sb).s_flags & c::ochre_flags_OCHRE_SB_ACTIVE as usize != 0;
         let evict =
             testing::without(Protection::DeferEviction) || testing::without(Protection::DropIdle);
-        if ours.mapping().is_empty() || !active || evict {
+        // The eviction of one without a name waits for the thaw, and whoever closed it with it. (To try takes no lock that
+        // could be waited for.)
+        let frozen =
+            || ours.nlink() == 0 && ours.super_block().try_start_internal_write().is_none();
+        if !active || evict || (ours.mapping().is_empty() && !frozen()) {
             return drop.into();
         }
         if testing::without(Protection::ClearDontcache) {

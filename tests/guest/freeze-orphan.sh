@@ -1,4 +1,4 @@
-# A file whose truncate is unfinished since the last mount is opened while the filesystem is frozen, before or after the thread has come to it: the medium does not change before the thaw; then the blocks come back.
+# A file whose truncate is unfinished since the last mount is opened while the filesystem is frozen, before or after the thread has come to it: the medium does not change before the thaw; then the blocks come back. Nor does the last close of what is deleted wait for the thaw.
 # test-build
 # only: ochre
 . "$(dirname "$0")/lib.sh"
@@ -97,6 +97,54 @@ def opened_while_frozen(by_handle, thread_first):
     equal(libc.umount2(MNT.encode(), 0), 0, "umount")
     equal(shell("fsck.ochre", DEV).returncode, 0, "fsck")
 
+def closed_while_frozen(kind, killed):
+    """The last close of something without a name returns, or its user dies, though nothing can be freed; who has its handle finds it stale."""
+    subprocess.run(["mkfs.ochre", "-f", DEV], check=True, stdout=subprocess.DEVNULL)
+    mount_new(DEV, MNT, "dax=always")
+    def deleted():
+        if kind == "directory":
+            os.mkdir(path("f"))
+            f, handle = os.open(path("f"), os.O_RDONLY), name_to_handle(path("f"))
+            os.rmdir(path("f"))
+        elif kind == "tmpfile":
+            f = os.open(MNT, os.O_TMPFILE | os.O_RDWR)
+            os.write(f, pattern(SIZE))
+            handle = name_to_handle(f"/proc/self/fd/{f}", 0x400)
+        else:
+            f, handle = make("f", data=pattern(SIZE)), name_to_handle(path("f"))
+            os.unlink(path("f"))
+        return f, handle
+    f, handle = deleted()
+    actor = Actor(close=lambda: os.close(f))
+    os.close(f)
+    equal(shell("fsfreeze", "-f", MNT).returncode, 0, "freeze")
+    before = table()
+    check(before.strip(), "it is on the orphan table")
+    if killed:
+        os.kill(actor.pid, signal.SIGKILL)
+    else:
+        actor.start("close")
+    def done():
+        if not killed:
+            return actor.has_answered()
+        with open(f"/proc/{actor.pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "Z"
+    end = time.monotonic() + LONG
+    while not done() and time.monotonic() < end:
+        time.sleep(0.01)
+    if not done():
+        where = actor.stack()
+        shell("fsfreeze", "-u", MNT)
+        fail(f"a close waits for the thaw: {where}")
+    equal(actor.outcome(), b"!killed" if killed else b"=", "the close")
+    actor.end()
+    equal(look_while_frozen(True, handle), b"!ESTALE", "the handle while frozen")
+    equal(table(), before, "the orphan table of a frozen filesystem")
+    equal(shell("fsfreeze", "-u", MNT).returncode, 0, "thaw")
+    poll(lambda: table() != before, "it is not freed")
+    equal(libc.umount2(MNT.encode(), 0), 0, "umount")
+    equal(shell("fsck.ochre", DEV).returncode, 0, "fsck")
+
 def deleted_while_frozen(held):
     """Of a file without a name nothing is left but its handle, which is stale. It is the thread's to free: since a crash, or since a pipe let go of a page of it."""
     subprocess.run(["mkfs.ochre", "-f", DEV], check=True, stdout=subprocess.DEVNULL)
@@ -146,5 +194,8 @@ for by_handle in (False, True):
         opened_while_frozen(by_handle, thread_first)
 for held in (False, True):
     deleted_while_frozen(held)
+for kind in ("file", "tmpfile", "directory"):
+    closed_while_frozen(kind, False)
+closed_while_frozen("file", True)
 PY
-proved "looking up a file with an unfinished truncate, by name or handle, before or after the thread has come to it, neither waits for the thaw nor changes a frozen filesystem; the thread finishes it, and deleted files, after the thaw"
+proved "looking up a file with an unfinished truncate, by name or handle, before or after the thread has come to it, neither waits for the thaw nor changes a frozen filesystem; nor does the last close of what is deleted; the thread finishes both after the thaw"

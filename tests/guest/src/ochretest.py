@@ -284,9 +284,9 @@ class FileHandle(ctypes.Structure):
     _fields_ = [("handle_bytes", ctypes.c_uint), ("handle_type", ctypes.c_int), ("data", ctypes.c_ubyte * 128)]
 
 
-def name_to_handle(name):
+def name_to_handle(name, flags=0):
     h, mount_id = FileHandle(128), ctypes.c_int()
-    raise_errno(libc.name_to_handle_at(AT_FDCWD, os.fsencode(name), ctypes.byref(h), ctypes.byref(mount_id), 0))
+    raise_errno(libc.name_to_handle_at(AT_FDCWD, os.fsencode(name), ctypes.byref(h), ctypes.byref(mount_id), flags))
     return h
 
 
