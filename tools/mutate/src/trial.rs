@@ -14,6 +14,7 @@ mod work;
 use crate::base::Base;
 use crate::cow::CowMedia;
 use crate::damage::{Damage, Mutator};
+use crate::image::Kind;
 use ochre::engine::error::Error;
 use ochre::engine::filesystem::{Filesystem, MountOptions};
 use ochre::engine::fsck;
@@ -240,6 +241,12 @@ fn mounted(
     report.problems.extend(problems);
     report.odd.extend(odd);
     report.error = at_walk.or(at_change);
+    let sound = !report.damages.is_empty() && report.damages.iter().all(|d| d.kind == Kind::Data);
+    if let (true, Some(error)) = (sound, report.error) {
+        report.problems.push(format!(
+            "an error, \"{error}\", though only bytes of files are damaged"
+        ));
+    }
     report
         .problems
         .extend(touched::changed(base, media, &touched, &modified));

@@ -53,7 +53,7 @@ impl World<'_> {
     fn pick(&self, hurt: &[Rc<Inode>], kind: FileKind, random: &mut Random) -> Option<Rc<Inode>> {
         let fitting: Vec<&Rc<Inode>> = hurt
             .iter()
-            .filter(|inode| inode.kind() == kind && self.inodes.contains_key(&inode.ino().0))
+            .filter(|inode| inode.kind() == kind && self.is_live(inode))
             .collect();
         if !fitting.is_empty() && random.below(4) > 0 {
             return Some(fitting[random.below(fitting.len() as u64) as usize].clone());
@@ -64,6 +64,12 @@ impl World<'_> {
             .filter(|inode| inode.kind() == kind)
             .collect();
         (!all.is_empty()).then(|| all[random.below(all.len() as u64) as usize].clone())
+    }
+
+    /// It has not been removed: the number may be another inode's by now.
+    fn is_live(&self, inode: &Rc<Inode>) -> bool {
+        let known = self.inodes.get(&inode.ino().0);
+        known.is_some_and(|known| Rc::ptr_eq(known, inode))
     }
 
     /// A name that leads to or stands in something damaged, or any.
