@@ -65,7 +65,7 @@ fsck.ochre -p "$DEV" >/tmp/log || status=$?
 [ $status = 4 ] && grep -q 'manually' /tmp/log || fail "fsck.ochre -p: $status: $(cat /tmp/log)"
 status=0
 fsck.ochre "$DEV" </dev/null >/tmp/log 2>&1 || status=$?
-[ $status = 8 ] && grep -q 'use -y' /tmp/log || fail "fsck.ochre without a terminal: $status: $(cat /tmp/log)"
+[ $status = 4 ] && grep -q 'use -y' /tmp/log || fail "fsck.ochre without a terminal: $status: $(cat /tmp/log)"
 # By way of fsck(8).
 status=0
 fsck -t ochre "$DEV" -- -y >/tmp/repair 2>&1 || status=$?
