@@ -35,6 +35,7 @@ def reached(after, start):
 def work(store):
     """A write with its buffer mapped from the file, faults, all kinds of removal, an eviction."""
     f = make("f", data=b"data" * (8 * PAGE // 4))
+    os.ftruncate(f, 16 * PAGE)
     m = Map(f, 16 * PAGE)
     libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
     equal(libc.pwrite(f, m.address + PAGE, PAGE, 8 * PAGE), PAGE, "a write with a mapped buffer")
