@@ -58,7 +58,8 @@ def the_graph(removed):
     below = {n: reached(after, n) for n in names}
     core = next(n for n in names if names[n] == "ochre_inode")
     # Classes of other filesystems have the same names; ours come before our inode lock.
-    classes = [[n for n in names if ORDER[i] in names[n] and (core in below[n] or ORDER[i].startswith("ochre"))] for i in range(len(ORDER))]
+    ours = lambda name: [n for n in names if names[n] == name]  # (ochre_ag_load and ochre_ag_grow are others.)
+    classes = [ours(name) if name.startswith("ochre") else [n for n in names if name in names[n] and core in below[n]] for name in ORDER]
     for i, first in enumerate(ORDER):
         for j in range(i + 1, len(ORDER)):
             down = any(b in below[a] for a in classes[i] for b in classes[j])
