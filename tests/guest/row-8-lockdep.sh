@@ -39,6 +39,7 @@ def work(store):
     m = Map(f, 16 * PAGE)
     libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
     equal(libc.pwrite(f, m.address + PAGE, PAGE, 8 * PAGE), PAGE, "a write with a mapped buffer")
+    os.pread(f, PAGE, 0)  # (A copy to the user is what draws the line to mmap_lock; faults by a VMA's own lock draw none.)
     store(m)
     fallocate(f, PUNCH_HOLE | KEEP_SIZE, PAGE, PAGE)
     fallocate(f, COLLAPSE_RANGE, 2 * PAGE, PAGE)
