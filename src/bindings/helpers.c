@@ -308,6 +308,16 @@ bool ochre_fatal_signal_pending(void)
 	return fatal_signal_pending(current);
 }
 
+/* The task has met lost memory in a copy from user space; it is dealt with on the way back there. */
+bool ochre_machine_check_pending(void)
+{
+#ifdef CONFIG_X86_MCE
+	return current->mce_count;
+#else
+	return false;
+#endif
+}
+
 void ochre_inode_lock(struct inode *inode)
 {
 	inode_lock(inode);

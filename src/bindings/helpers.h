@@ -104,6 +104,7 @@ int ochre_wait_page_idle(struct page *page, unsigned int milliseconds);
 int ochre_wait_var_killable(void *var, bool (*condition)(void *), void *context);
 void ochre_wake_var(void *var);
 bool ochre_fatal_signal_pending(void);
+bool ochre_machine_check_pending(void);
 
 void ochre_inode_lock(struct inode *inode);
 void ochre_inode_unlock(struct inode *inode);

@@ -154,8 +154,8 @@ impl FileData for Ochre {
 }
 
 /// How often a buffer may be made present and yet not be there for the copy. Each time somebody else took the page: by a
-/// truncate or a punch of the file that it is mapped from, by a write that fills the hole there, or for want of memory. There is
-/// a limit for memory that can be mapped and not read to its end.
+/// truncate or a punch of the file that it is mapped from, by a write that fills the hole there, or for want of memory. Lost
+/// memory in it, which would be present for ever, ends the copy at once; the limit is for what else nobody has thought of.
 const ROUNDS: u32 = 256;
 
 /// Copies until the buffers are empty, or cannot be made present.
@@ -183,7 +183,7 @@ fn copy(transfer: &mut Transfer<'_, Ochre>, lock: &Exclusive<'_, Ochre>) -> Resu
             _ => {}
         }
         idle = if pass.done == 0 { idle + 1 } else { 0 };
-        if idle >= ROUNDS {
+        if idle >= ROUNDS || transfer.met_lost_memory() {
             return Err(EFAULT);
         }
         if transfer.is_nowait() {

@@ -132,6 +132,13 @@ impl<'a, T: FileSystem> Transfer<'a, T> {
         unsafe { c::fault_in_iov_iter_readable(self.iter, len) != len }
     }
 
+    /// The last pass met lost memory in a buffer. The kernel takes that page away on the way back to user space; who goes on
+    /// before meets it again, and after some times, or with another such page, that is a panic.
+    pub(crate) fn met_lost_memory(&self) -> bool {
+        // SAFETY: Looks at the current task.
+        unsafe { c::ochre_machine_check_pending() }
+    }
+
     /// Notes the time of an access.
     pub(crate) fn accessed(&self) {
         // SAFETY: By the invariants.

@@ -116,16 +116,7 @@ impl Media for Halfway {
 }
 
 fn create<M: Media>(fs: &Filesystem<M>, root: &Inode, name: &[u8], time: i64) -> Inode {
-    let new = NewInode {
-        mode: FileKind::Regular.mode_bits() | 0o644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(time),
-    };
+    let new = NewInode::new(FileKind::Regular.mode_bits() | 0o644, Timestamp(time));
     fs.create(root, name, &new).expect("create")
 }
 

@@ -289,16 +289,7 @@ fn more_nodes_than_one_transaction_can_free_are_an_error_before_anything_changed
     const EXTENTS: u64 = 122_000;
     let (fs, file) = mounted(3 << 30);
     let root = fs.iget(fs.root()).expect("root");
-    let new = NewInode {
-        mode: FileKind::Regular.mode_bits() | 0o644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        symlink: None,
-        flags: 0,
-        project: 0,
-        time: Timestamp(5),
-    };
+    let new = NewInode::new(FileKind::Regular.mode_bits() | 0o644, Timestamp(5));
     let other = fs.create(&root, b"other", &new).expect("create");
     for file in [&file, &other] {
         let blocks = EXTENTS * 2;
