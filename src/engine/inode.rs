@@ -224,6 +224,11 @@ impl Inode {
         self.core.get_mut().times_seq = seq;
     }
 
+    /// No transaction from `next` on holds the times that were read with the record.
+    pub(crate) fn settled_before(&mut self, next: Seq) {
+        self.core.get_mut().times_seq = Seq(next.0.saturating_sub(1));
+    }
+
     /// The record, not to be changed.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Core> {
         self.core.read()

@@ -264,7 +264,10 @@ impl<M: Media> Filesystem<M> {
             let extents = record.inline.get(..usize::from(record.count) * 16);
             volume.verify_extents(extents.unwrap_or(&[]), address)?;
         }
-        Inode::new(ino, address, &record)
+        let mut inode = Inode::new(ino, address, &record)?;
+        // It may have been in memory before, and been changed: what holds its times may be replayed, and is not newer than this.
+        inode.settled_before(volume.next_seq());
+        Ok(inode)
     }
 
     /// Frees everything of an inode with link count 0, in bounded transactions, and takes it off the orphan table. No page

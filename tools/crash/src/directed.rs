@@ -19,6 +19,14 @@ pub const DIRECTED: &[(Kind, &[Op])] = &[
         Kind::Lived,
         &[
             Op::SetAttributes("/foo"),
+            Op::Forget("/foo"),
+            Op::Touch("/foo"),
+        ],
+    ),
+    (
+        Kind::Lived,
+        &[
+            Op::SetAttributes("/foo"),
             Op::SetAttributes("/foo"),
             Op::SetAttributes("/foo"),
         ],

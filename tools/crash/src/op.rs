@@ -86,6 +86,8 @@ pub enum Op {
     SetAttributes(&'static str),
     /// A time update, fenced.
     Touch(&'static str),
+    /// The inode leaves memory, as by reclaim, and is read again when it is next named.
+    Forget(&'static str),
     /// The checkpoint moves.
     Checkpoint,
     /// `freeze`.
@@ -250,6 +252,9 @@ pub const CATALOG: &[Op] = &[
     GrowOver("/foo"),
     GrowOver("/A/foo"),
     Preallocate("/foo", 8, 4, true),
+    Forget("/foo"),
+    Forget("/A"),
+    Forget("/A/foo"),
 ];
 
 impl Op {
@@ -269,6 +274,7 @@ impl Op {
             | Rmdir(a)
             | SetAttributes(a)
             | Touch(a)
+            | Forget(a)
             | Write(a, ..)
             | WriteAborted(a, ..)
             | Append(a, _)
@@ -329,7 +335,14 @@ impl Op {
         let whole = |op| {
             matches!(
                 op,
-                CloseAll | Remount | ReadOnlyAndBack | Burn(_) | Freeze | Sync | Tmpfile
+                CloseAll
+                    | Forget(_)
+                    | Remount
+                    | ReadOnlyAndBack
+                    | Burn(_)
+                    | Freeze
+                    | Sync
+                    | Tmpfile
             )
         };
         if whole(self) || whole(other) || other == Checkpoint || (self.creates() && other.creates())

@@ -458,6 +458,7 @@ impl World {
             Op::Zero(path, offset, len) => self.zero(path, offset, len),
             Op::SetAttributes(path) => self.set_attributes(path),
             Op::Touch(path) => self.touch(path),
+            Op::Forget(path) => self.forget(path),
             Op::Checkpoint => self.checkpoint(),
             Op::Freeze => self.volume_call(|fs| fs.freeze()),
             Op::Sync => self.volume_call(|fs| fs.sync()),
@@ -511,14 +512,26 @@ impl World {
         }
     }
 
+    fn forget(&mut self, path: &str) {
+        if let Some(id) = self.tree.find(path) {
+            let inode = self.inode(id);
+            self.inodes.remove(&id);
+            self.leaves_memory(&inode);
+        }
+    }
+
+    /// Finishes what a truncate has left.
+    fn leaves_memory(&mut self, inode: &Inode) {
+        self.always(&[], |fs| fs.evict(inode), |_| ());
+    }
+
     fn remount(&mut self) {
         for id in std::mem::take(&mut self.open) {
             self.drop_if_gone(id);
         }
         let inodes: Vec<_> = self.inodes.drain().collect();
         for (_, inode) in inodes {
-            // Finishes what a truncate has left.
-            self.always(&[], |fs| fs.evict(&inode), |_| ());
+            self.leaves_memory(&inode);
         }
         self.volume_call(|fs| fs.unmount());
         self.choose_cpu();
