@@ -15,7 +15,8 @@
 //!   nobody may look into yet: dropping one is its failure path. [`super_block::New`] likewise.
 //! * A rule of the kind "the caller holds this lock" is an argument: [`inode::Locked`] is evidence
 //!   of `i_rwsem`, [`dentry::Negative`] of a name that stays free until the call returns.
-//! * Each callback opens a [`memalloc::NofsScope`] before it calls the filesystem.
+//! * Each callback opens a [`memalloc::NofsScope`] before it calls the filesystem, those apart that ask for
+//!   no memory (`getattr`, `drop_inode` and the like).
 //!
 //! Hazard: the C structures with operations (`inode_operations` and so on) are constants of
 //! generic types. A callback's C signature is checked by the compiler, its *meaning* is not: what

@@ -154,6 +154,7 @@ impl<T: FileData> Tables<T> {
                 c::SEEK_DATA => false,
                 _ => return c::generic_file_llseek(file, offset, whence),
             };
+            let _scope = NofsScope::enter();
             let inode = INode::<T>::from_raw((*file).f_inode);
             let lock = Shared::lock(inode);
             let found = if hole {

@@ -405,6 +405,7 @@ impl<T: Complete> Tables<T> {
         dentry: *mut c::dentry,
         out: *mut kernel::bindings::kstatfs,
     ) -> c_int {
+        let _scope = NofsScope::enter();
         let out = out.cast::<c::kstatfs>();
         from_result(|| {
             // SAFETY: The VFS holds the dentry, and so its super block.
