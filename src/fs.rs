@@ -115,10 +115,10 @@ pub(crate) fn errno(error: engine::Error) -> Error {
     Error::from_errno(-error.errno())
 }
 
-/// An engine's error as the kernel's, from a call on `sb`: if it turned the engine read-only, the
+/// An engine's error as the kernel's, from a call on `sb`: if it turned the engine read-only, or something before it did, the
 /// VFS is told, so that nothing is opened for writing any more.
 pub(crate) fn failed(sb: &SuperBlock<Ochre>, error: engine::Error) -> Error {
-    if error.is_damage() {
+    if error.is_damage() || error == engine::Error::ReadOnly {
         follow(sb);
     }
     errno(error)

@@ -72,6 +72,8 @@ named! {
         Settle = "settle",
         /// A memory failure has been dealt with, but for the reference to the inode; the failure mutex is held.
         FailureTold = "failure-told",
+        /// A call has failed, and what was stored to the pages that it unmapped is written back.
+        WrittenBack = "written-back",
         /// The mount's thread has found nothing more to do for an inode, and will let go of it.
         Settled = "settled",
     }
@@ -154,6 +156,12 @@ named! {
         Move = "move",
         /// What a zero-range call does after it has given holes blocks: `EIO`.
         Unwrite = "unwrite",
+        /// The transaction of a truncate, when nothing of what goes is mapped any more: `ENOMEM`.
+        Truncate = "truncate",
+        /// The same of a punch.
+        Punch = "punch",
+        /// The size that a write sets at its end: `ENOMEM`.
+        Finish = "finish",
     }
 }
 

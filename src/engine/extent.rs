@@ -224,6 +224,48 @@ pub fn lookup<R: Reader>(
     find(reader, record, block, max).map(|(mapping, _)| mapping)
 }
 
+/// Nothing is in `[from, to)`. One look does not say so: the bounds of the tree, where it ends, stay when the extents around
+/// them go.
+pub fn is_hole<R: Reader>(
+    reader: &R,
+    record: &InodeRecord,
+    from: FileBlock,
+    to: FileBlock,
+) -> Result<bool> {
+    let mut at = from;
+    while at < to {
+        let found = lookup(reader, record, at, to.0.saturating_sub(at.0))?;
+        if found.state != MappingState::Hole {
+            return Ok(false);
+        }
+        at = at.plus(found.len);
+    }
+    Ok(true)
+}
+
+/// Where the `blocks` blocks from `first` on lie, if they are written, and contiguous on the medium. Extents that go on where
+/// others end may be unmerged, with a bound between them.
+pub fn written_run<R: Reader>(
+    reader: &R,
+    record: &InodeRecord,
+    first: FileBlock,
+    blocks: u64,
+) -> Result<Option<Block>> {
+    let mut start = None;
+    let mut done = 0;
+    while done < blocks {
+        let found = lookup(reader, record, first.plus(done), blocks - done)?;
+        let MappingState::Written(block) = found.state else {
+            return Ok(None);
+        };
+        if start.get_or_insert(block).plus(done) != block {
+            return Ok(None);
+        }
+        done += found.len;
+    }
+    Ok(start)
+}
+
 /// The common case of [`lookup`] without its cursor: a written extent of the inline area that serves at least `max` blocks
 /// alone. `None`: anything else.
 #[inline]

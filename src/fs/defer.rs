@@ -41,8 +41,8 @@
 use super::dax::device;
 use super::layout::{beyond, keep_edges, now, widen, WAIT_MILLISECONDS};
 use super::options::Layout;
-use super::{counters, engine, errno, failed, inner, Ochre};
-use crate::engine::filesystem::{MappingState, Times};
+use super::{counters, engine, failed, inner, Ochre};
+use crate::engine::filesystem::Times;
 use crate::engine::types::{FileBlock, BLOCK_SIZE};
 use crate::engine::Error as EngineError;
 use crate::platform::{log, yield_now};
@@ -83,6 +83,16 @@ pub(super) fn finished(inode: &INode<Ochre>) {
     if is_pending(inode) && !engine(inode).is_truncating(inner(inode)) {
         inode.data().data.pending.store(false, Ordering::Release);
     }
+}
+
+/// The file has become shorter, and there may have been no memory to free all that is behind its end now. The thread does it
+/// then, and whoever makes the file larger first: not a byte may be written to those blocks. The caller holds `i_rwsem`.
+pub(super) fn left_behind(inode: &INode<Ochre>) {
+    if engine(inode).is_truncating(inner(inode)) {
+        inode.data().data.pending.store(true, Ordering::Release);
+        inode.super_block().watch(inode);
+    }
+    finished(inode);
 }
 
 /// What [`truncate`] came to.
@@ -127,7 +137,7 @@ pub(super) fn truncate<'a>(file: &mut Exclusive<'a, Ochre>, size: u64) -> Result
     }
     faults.unmap_copies_past(size);
     if let Err(error) = engine(inode).zero_tail(inner(inode), size) {
-        complain(inode, errno(error));
+        complain(inode, failed(inode.super_block(), error));
     }
     if let Err(error) = give_back(inode, &faults) {
         complain(inode, error);
@@ -288,10 +298,10 @@ fn free(inode: &INode<Ochre>, from: u64, to: u64) -> Result {
     }
     let (engine, node) = (engine(inode), inner(inode));
     let failed = |error| failed(inode.super_block(), error);
-    let found = engine
-        .map(node, FileBlock(from), to - from)
-        .map_err(failed)?;
-    if found.state == MappingState::Hole && found.len >= to - from {
+    if engine
+        .is_hole(node, FileBlock(from), FileBlock(to))
+        .map_err(failed)?
+    {
         return Ok(());
     }
     engine
@@ -347,6 +357,10 @@ fn clear_before<'a>(
             waited = true;
         } else if engine(inode).may_grow(inner(inode), end).map_err(look)? {
             break;
+        } else if file.is_task_dying() {
+            return Err(EINTR);
+        } else {
+            yield_now();
         }
     }
     Ok(waited)

@@ -13,7 +13,7 @@
 //! from before the pages are unmapped until after the blocks are gone.
 
 use super::dax::{device, BLOCK};
-use super::{defer, engine, errno, inner, layout, shift, with_space, Ochre};
+use super::{defer, engine, failed, inner, layout, shift, with_space, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::types::FileBlock;
 use crate::testing::{self, Failure, Point};
@@ -117,13 +117,7 @@ fn zero(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool)
         }
         other => other?,
     }
-    let (engine, node) = (engine(inode), inner(inode));
-    let in_place = |from: u64, to: u64| match from < to {
-        true => engine
-            .zero_range_bytes(node, from, to - from)
-            .map_err(errno),
-        false => Ok(()),
-    };
+    let in_place = |from: u64, to: u64| zero_bytes(inode, from, to);
     let (first, last) = (offset.div_ceil(BLOCK), end / BLOCK);
     let faults = inode.mapping().lock_invalidate();
     if first > last {
@@ -141,9 +135,9 @@ fn zero(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool)
         if testing::fails(Failure::Unwrite) {
             return Err(EIO);
         }
-        engine
-            .zero_range(node, FileBlock(from), FileBlock(to), size, times)
-            .map_err(errno)
+        engine(inode)
+            .zero_range(inner(inode), FileBlock(from), FileBlock(to), size, times)
+            .map_err(|error| failed(inode.super_block(), error))
     };
     let mut at = first;
     let mut result = Ok(());
@@ -162,11 +156,14 @@ fn zero(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool)
         });
         trace::layout_break(inode, wide, held.is_some());
     }
-    result?;
     testing::pause(Point::LayoutBroken);
-    if at < whole.end || new_size.is_some() {
-        unwrite(at, whole.end, new_size, &times)?;
+    if result.is_ok() && (at < whole.end || new_size.is_some()) {
+        result = unwrite(at, whole.end, new_size, &times);
     }
+    if result.is_err() {
+        layout::keep(inode, whole);
+    }
+    result?;
     if let Some(size) = new_size {
         file.set_size(size);
     }
@@ -185,30 +182,42 @@ fn punch(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64) -> Result {
     let (faults, whole) = layout::break_layout_within(file, PageRange { first, end: last })?;
     testing::pause(Point::LayoutBroken);
     let inode = file.inode();
-    let (engine, node) = (engine(inode), inner(inode));
-    let zero = |from: u64, to: u64| {
-        if from < to {
-            engine
-                .zero_range_bytes(node, from, to - from)
-                .map_err(errno)
-        } else {
-            Ok(())
-        }
-    };
     if first > last {
         // Within one block.
-        return zero(offset, end);
+        return zero_bytes(inode, offset, end);
     }
     // With the parts of held 2 MiB pages.
-    zero(offset, whole.first * BLOCK)?;
-    zero(whole.end * BLOCK, end)?;
-    if !whole.is_empty() {
-        let (first, last) = (FileBlock(whole.first), FileBlock(whole.end));
-        engine
-            .punch(node, first, last, &Times::default())
-            .map_err(errno)?;
-        testing::pause(Point::BlocksFreed);
+    let result = zero_bytes(inode, offset, whole.first * BLOCK)
+        .and_then(|()| zero_bytes(inode, whole.end * BLOCK, end))
+        .and_then(|()| free(inode, whole));
+    if result.is_err() {
+        layout::keep(inode, whole);
     }
+    testing::pause(Point::BlocksFreed);
     drop(faults);
-    Ok(())
+    result
+}
+
+/// Frees blocks whose pages are unmapped and idle.
+fn free(inode: &INode<Ochre>, pages: PageRange) -> Result {
+    if pages.is_empty() {
+        return Ok(());
+    }
+    if testing::fails(Failure::Punch) {
+        return Err(ENOMEM);
+    }
+    let (first, end) = (FileBlock(pages.first), FileBlock(pages.end));
+    engine(inode)
+        .punch(inner(inode), first, end, &Times::default())
+        .map_err(|error| failed(inode.super_block(), error))
+}
+
+/// Zeroes `[from, to)` where it is in written blocks.
+fn zero_bytes(inode: &INode<Ochre>, from: u64, to: u64) -> Result {
+    if from >= to {
+        return Ok(());
+    }
+    engine(inode)
+        .zero_range_bytes(inner(inode), from, to - from)
+        .map_err(|error| failed(inode.super_block(), error))
 }

@@ -18,7 +18,7 @@
 
 use super::dax::{self, ReadExtents, ReportExtents, SeekExtents, WriteExtents, BLOCK};
 use super::inflight::InFlight;
-use super::{defer, engine, errno, fallocate, inner, layout, poison, Ochre};
+use super::{defer, engine, failed, fallocate, inner, layout, poison, Ochre};
 use crate::engine::filesystem::{PublishArgs, Times, WriteKind};
 use crate::engine::media::Media;
 use crate::testing::{self, Failure, Point, Protection};
@@ -110,12 +110,14 @@ impl FileData for Ochre {
         let old_size = inode.size();
         if start > old_size {
             engine(inode)
-                .zero_tail(inner(inode), old_size)
-                .map_err(errno)?;
+                .lay_bare(inner(inode), old_size, start)
+                .map_err(|error| failed(inode.super_block(), error))?;
         }
         let result = copy(transfer, &lock);
-        let end = finish(transfer, &lock, start)?;
+        let end = finish(transfer, &lock, start);
+        // Whatever came of it, bytes have been stored.
         unmap_widened(&lock);
+        let end = end?;
         match result {
             // What was written counts; the error comes with the next call.
             _ if end > start => Ok(end - start),
@@ -149,7 +151,9 @@ impl FileData for Ochre {
     fn sync_data(inode: &INode<Self>) -> Result {
         let media = engine(inode).media();
         media.fence();
-        media.sync_device().map_err(errno)
+        media
+            .sync_device()
+            .map_err(|error| failed(inode.super_block(), error))
     }
 }
 
@@ -213,9 +217,12 @@ fn finish(
     }
     let end = transfer.position();
     if end > inode.size() {
+        if testing::fails(Failure::Finish) {
+            return Err(ENOMEM);
+        }
         engine(inode)
             .set_size_only(inner(inode), end, &Times::default())
-            .map_err(errno)?;
+            .map_err(|error| failed(inode.super_block(), error))?;
         lock.set_size(end);
     } else if end > start && in_flight.published() != end {
         engine(inode).media().fence();
@@ -248,11 +255,12 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64, short: bool) ->
     let in_flight = &inode.data().data.in_flight;
     let reservation = in_flight.take_reservation();
     let engine = engine(inode);
+    let failed = |error| failed(inode.super_block(), error);
     if done == 0 {
         let nothing = PublishArgs::default();
         return engine
             .publish(inner(inode), reservation, 0, &nothing)
-            .map_err(errno);
+            .map_err(failed);
     }
     let end = pos + done;
     if short && reservation.kind == WriteKind::Replace && end % BLOCK != 0 && end < inode.size() {
@@ -268,11 +276,11 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64, short: bool) ->
         engine
             .media()
             .zero_data(place(first * BLOCK), head)
-            .map_err(errno)?;
+            .map_err(failed)?;
     }
     let tail = end.next_multiple_of(BLOCK) - end;
     if tail > 0 {
-        engine.media().zero_data(place(end), tail).map_err(errno)?;
+        engine.media().zero_data(place(end), tail).map_err(failed)?;
     }
     let new_size = (end > inode.size()).then_some(end);
     let args = PublishArgs {
@@ -285,7 +293,7 @@ pub(super) fn publish(inode: &INode<Ochre>, pos: u64, done: u64, short: bool) ->
     }
     engine
         .publish(inner(inode), reservation, blocks, &args)
-        .map_err(errno)?;
+        .map_err(failed)?;
     if new_size.is_some() {
         inode.set_size_while_writing(end);
     }

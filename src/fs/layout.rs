@@ -21,11 +21,13 @@
 use super::dax::{device, BLOCK};
 use super::defer::Truncated;
 use super::options::Layout;
-use super::{defer, engine, errno, inner, timestamp, Ochre};
+use super::{defer, engine, failed, inner, timestamp, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::media::Media;
+use crate::engine::types::FileBlock;
+use crate::engine::Error as EngineError;
 use crate::platform::log;
-use crate::testing::{self, Point, Protection};
+use crate::testing::{self, Failure, Point, Protection};
 use crate::vfs::mapping::{BusyPage, InvalidateExclusive, PageRange, PAGE_SIZE, PMD_PAGES};
 use crate::vfs::rwsem::Exclusive;
 use crate::vfs::{trace, INode};
@@ -167,11 +169,7 @@ pub(super) fn drop_entries<'a>(
         // It may just have been opened again: no store after the write-back.
         faults.unmap(PageRange::ALL);
         if let Err(error) = mapping.write_back(0, u64::MAX) {
-            log::warn(format_args!(
-                "{}: inode {}: {error:?} while its pages were written back",
-                inode.super_block().id(),
-                inode.ino()
-            ));
+            not_written_back(inode, error);
         }
         engine(inode).media().fence();
     }
@@ -252,14 +250,38 @@ fn shrink(
     faults: &InvalidateExclusive<'_, Ochre>,
 ) -> Result {
     let inode = file.inode();
-    let result = engine(inode).truncate(inner(inode), size, &now(file));
+    let result = match testing::fails(Failure::Truncate) {
+        true => Err(EngineError::NoMemory),
+        false => engine(inode).truncate(inner(inode), size, &now(file)),
+    };
     testing::pause(Point::BlocksFreed);
     if result.is_ok() || inner(inode).attributes().size == size {
         file.set_size(size);
         faults.unmap_past(size);
-        defer::finished(inode);
+        defer::left_behind(inode);
+    } else {
+        keep(inode, beyond(size));
     }
-    result.map_err(errno)
+    result.map_err(|error| failed(inode.super_block(), error))
+}
+
+/// After a call that has failed with the entries of `pages` gone: what was stored through them, and stays in the file, is made
+/// durable. The entries' dirty marks went with them, so that no later `fsync` would do it. Faults are locked out since.
+pub(super) fn keep(inode: &INode<Ochre>, pages: PageRange) {
+    let (from, to) = (FileBlock(pages.first), FileBlock(pages.end));
+    let to = to.min(FileBlock::after(inode.size()));
+    if let Err(error) = engine(inode).write_back(inner(inode), from, to) {
+        not_written_back(inode, failed(inode.super_block(), error));
+    }
+    testing::pause(Point::WrittenBack);
+}
+
+fn not_written_back(inode: &INode<Ochre>, error: Error) {
+    log::warn(format_args!(
+        "{}: inode {}: {error:?} while its pages were written back",
+        inode.super_block().id(),
+        inode.ino()
+    ));
 }
 
 /// Pages from the first that is beyond `size` entirely.
@@ -275,7 +297,7 @@ fn grow(file: &Exclusive<'_, Ochre>, size: u64) -> Result {
     let inode = file.inode();
     engine(inode)
         .truncate(inner(inode), size, &now(file))
-        .map_err(errno)?;
+        .map_err(|error| failed(inode.super_block(), error))?;
     file.set_size(size);
     Ok(())
 }

@@ -21,7 +21,7 @@
 
 use super::dax::{device, BLOCK};
 use super::options::Layout;
-use super::{defer, engine, errno, inner, layout, Ochre};
+use super::{defer, engine, failed, inner, layout, Ochre};
 use crate::engine::filesystem::Times;
 use crate::engine::media::Media;
 use crate::engine::types::{FileBlock, MAX_FILE_SIZE};
@@ -94,7 +94,7 @@ pub(super) fn collapse(file: &mut Exclusive<'_, Ochre>, offset: u64, len: u64) -
                 drop(faults);
                 inode.super_block().settle()?;
             }
-            Err(error) => return Err(errno(error)),
+            Err(error) => return Err(failed(inode.super_block(), error)),
             Ok(size) => {
                 moved(file, &faults, size, offset);
                 return Ok(());
@@ -122,13 +122,13 @@ pub(super) fn insert(file: &mut Exclusive<'_, Ochre>, offset: u64, len: u64) -> 
         let (first, blocks) = (FileBlock(at), len / BLOCK);
         match engine(inode).insert(inner(inode), first, blocks, &Times::default()) {
             // While this waited, something has become pending, or the file longer.
-            Err(EngineError::Again) => continue,
+            Err(EngineError::Again) if !file.is_task_dying() => continue,
             Err(EngineError::NoSpace) if !settled => {
                 settled = true;
                 drop(faults);
                 inode.super_block().settle()?;
             }
-            Err(error) => return Err(errno(error)),
+            Err(error) => return Err(failed(inode.super_block(), error)),
             Ok(size) => {
                 moved(file, &faults, size, offset);
                 return Ok(());
@@ -163,7 +163,7 @@ fn moved(
 ) {
     file.set_size(size);
     faults.unmap_copies_past(offset);
-    defer::finished(file.inode());
+    defer::left_behind(file.inode());
 }
 
 /// Faults locked out, and the held pages of the gap.
@@ -266,7 +266,7 @@ fn collapse_held(
             }
             Err(EngineError::Again) => {}
             Err(EngineError::NoSpace) => return Ok(None),
-            Err(error) => return Err(errno(error)),
+            Err(error) => return Err(failed(inode.super_block(), error)),
         }
     }
     Ok(None)

@@ -17,6 +17,7 @@ use crate::engine::alloc::AllocRequest;
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::{self, edit, widen};
 use crate::engine::filesystem::attributes::Times;
+use crate::engine::filesystem::pending::pending_from;
 use crate::engine::filesystem::Filesystem;
 use crate::engine::format::extent::{Extent, MAX_LEN};
 use crate::engine::format::inode::InodeRecord;
@@ -26,6 +27,7 @@ use crate::engine::poison::Condition;
 use crate::engine::types::{
     Block, FileBlock, FileKind, Run, BLOCK_SIZE, MAX_FILE_SIZE, SLOT_BLOCKS,
 };
+use crate::platform::yield_now;
 use core::ops::Range;
 use zerocopy::little_endian::U64;
 
@@ -136,6 +138,32 @@ impl<M: Media> Filesystem<M> {
         self.note(mapping)
     }
 
+    /// The file has no blocks in `[from, to)`.
+    pub fn is_hole(&self, inode: &Inode, from: FileBlock, to: FileBlock) -> Result<bool> {
+        check_range(inode, from, 1)?;
+        let core = inode.read();
+        let hole = extent::is_hole(self.volume(), &core.record, from, to.min(FileBlock::END));
+        drop(core);
+        self.note(hole)
+    }
+
+    /// What was stored to the written blocks of `[from, to)` by whomever, durable. For who has lost sight of which of them that
+    /// is.
+    pub fn write_back(&self, inode: &Inode, from: FileBlock, to: FileBlock) -> Result<()> {
+        let (mut at, to) = (from, to.min(FileBlock::END));
+        while at < to {
+            let found = self.map(inode, at, to.0.saturating_sub(at.0))?;
+            if let MappingState::Written(block) = found.state {
+                let media = self.media();
+                media.write_back(block.address(), found.len.saturating_mul(BLOCK_SIZE));
+            }
+            at = at.plus(found.len);
+            yield_now();
+        }
+        self.media().fence();
+        Ok(())
+    }
+
     /// Blocks to write `[start, start + blocks)` to: the longest prefix of one kind that is contiguous on the medium.
     /// `_end_hint`: where, in bytes, the file will end as far as the caller knows.
     pub fn reserve_write(
@@ -158,7 +186,14 @@ impl<M: Media> Filesystem<M> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        let core = inode.read();
+        let mut core = inode.read();
+        if core.resumable && start.plus(blocks) > pending_from(&core.record) {
+            // Blocks that are to be freed are not there to be written to.
+            let from = pending_from(&core.record);
+            drop(core);
+            self.free_all_beyond(inode, from)?;
+            core = inode.read();
+        }
         let (mut found, previous) = extent::find(self.volume(), &core.record, start, blocks)?;
         match self.condition(&found)? {
             Condition::Intact(len) => found.len = len,

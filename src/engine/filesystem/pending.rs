@@ -17,7 +17,7 @@
 use crate::engine::alloc::policy::Purpose;
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::{self, edit};
-use crate::engine::filesystem::data::{check_range, MappingState};
+use crate::engine::filesystem::data::check_range;
 use crate::engine::filesystem::Filesystem;
 use crate::engine::format::extent::Extent;
 use crate::engine::format::inode::{InodeRecord, PENDING_PARKED};
@@ -55,13 +55,9 @@ impl<M: Media> Filesystem<M> {
         let mut edit = inode.edit();
         let truncating = edit.core().truncating;
         let record = edit.draft();
-        let (found, _) = extent::find(&tx, record, first, blocks)?;
-        let MappingState::Written(block) = found.state else {
+        let Some(block) = extent::written_run(&tx, record, first, blocks)? else {
             return Err(Error::Again);
         };
-        if found.len < blocks {
-            return Err(Error::Again);
-        }
         edit::take(&mut tx, record, first, first.plus(blocks))?;
         let parked = Extent {
             file_block: to,
@@ -114,11 +110,9 @@ impl<M: Media> Filesystem<M> {
         if !core.truncating || from >= to {
             return Ok(false);
         }
-        let blocks = to.0.saturating_sub(from.0);
-        let found = extent::find(self.volume(), &core.record, from, blocks);
+        let hole = extent::is_hole(self.volume(), &core.record, from, to);
         drop(core);
-        let (found, _) = self.note(found)?;
-        Ok(found.state != MappingState::Hole || found.len < blocks)
+        self.note(hole).map(|hole| !hole)
     }
 
     /// Pending blocks between the end of the file and `end` become the file's own again, with zeros in them: the file is about

@@ -90,8 +90,7 @@ impl<M: Media> Filesystem<M> {
             times,
         };
         if let Some(size) = finish.size {
-            self.allow_growth(inode, size)?;
-            self.zero_tail(inode, old_size)?;
+            self.lay_bare(inode, old_size, size)?;
         } else {
             self.allow_promise(inode, start.plus(blocks))?;
         }

@@ -43,7 +43,7 @@ impl<M: Media> Filesystem<M> {
         }
         let old_size = inode.read().record.size.get();
         if new_size > old_size {
-            self.zero_tail(inode, old_size)?;
+            self.lay_bare(inode, old_size, new_size)?;
             return self.set_size_only(inode, new_size, times);
         }
         let from = FileBlock::after(new_size);
@@ -149,6 +149,20 @@ impl<M: Media> Filesystem<M> {
             return Ok(());
         }
         self.zero_range_bytes(inode, size, len)
+    }
+
+    /// Before a file that ends at `size` grows, and shows its bytes up to `new_end` that nobody has written: they are zeroed,
+    /// durably, where written blocks are. Usually that is the rest of the last block. But blocks that were promised behind the
+    /// end may have become written on the way of others (see [`crate::engine::extent::widen`]), and hold what an append stored
+    /// there that a crash, or an error, kept from being counted. `Again`: see [`Self::set_size_only`].
+    pub fn lay_bare(&self, inode: &Inode, size: u64, new_end: u64) -> Result<()> {
+        if Mutant::NoTailZero.active() || new_end <= size {
+            return Ok(());
+        }
+        // What somebody holds there is none of ours.
+        self.allow_growth(inode, new_end)?;
+        let end = new_end.max(size.next_multiple_of(BLOCK_SIZE));
+        self.zero_range_bytes(inode, size, end.saturating_sub(size))
     }
 
     /// Frees the blocks of `[first, end)`. The caller has unmapped and waited for their pages. A range with very many

@@ -264,8 +264,7 @@ impl<M: Media> Filesystem<M> {
         let old_size = inode.read().record.size.get();
         let new_size = new_size.filter(|&size| size > old_size);
         if let Some(size) = new_size {
-            self.allow_growth(inode, size)?;
-            self.zero_tail(inode, old_size)?;
+            self.lay_bare(inode, old_size, size)?;
         }
         let finish = |record: &mut InodeRecord| {
             if let Some(size) = new_size {

@@ -9,6 +9,7 @@ use ochre::engine::filesystem::{
 };
 use ochre::engine::media::Media;
 use ochre::engine::types::{Block, FileBlock, FileKind, Timestamp, BLOCK_SIZE};
+use ochre::platform::{allocation_failure_pending, fail_allocation_after};
 use ochre_sim::image;
 use ochre_sim::seed::Random;
 use ochre_sim::{MemoryMedia, SimMedia};
@@ -251,6 +252,162 @@ fn a_promise_behind_the_end_waits_for_what_a_truncate_left_there() {
     assert_eq!(file.attributes().blocks, 9);
     fs.unmount().expect("unmount");
     assert_sound(&fs.media().visible(), true);
+}
+
+/// The bounds of the extent tree outlive the extents around them: a hole that ends at one is not the end of the hole.
+#[test]
+fn a_bound_of_the_tree_is_in_nobodys_way() {
+    let (fs, file) = mounted();
+    let far = 1398;
+    for block in (102..=far).step_by(2) {
+        write(&fs, &file, block, 1);
+    }
+    let held = at(&fs, &file, far).expect("a block");
+    fs.truncate_size(&file, 100 * BLOCK_SIZE, &NONE)
+        .expect("truncate");
+    fs.punch(&file, FileBlock(100), FileBlock(far), &NONE)
+        .expect("punch");
+    let cut = fs.map(&file, FileBlock(100), far - 100).expect("map");
+    assert_eq!(cut.state, MappingState::Hole);
+    assert!(
+        cut.len < far - 100,
+        "no bound in the hole: it shows nothing"
+    );
+    assert!(fs
+        .is_hole(&file, FileBlock(100), FileBlock(far))
+        .expect("look"));
+    assert!(!fs.pending_before(&file, far * BLOCK_SIZE).expect("look"));
+    assert!(fs.may_grow(&file, far * BLOCK_SIZE).expect("look"));
+    assert!(fs
+        .pending_before(&file, far * BLOCK_SIZE + 1)
+        .expect("look"));
+    // With a block of the tree.
+    with_cuts(&fs, &[(100, 101), (far, 101)], (far, 101), || {
+        fs.truncate(&file, far * BLOCK_SIZE, &NONE).expect("growth");
+    });
+    assert_eq!(at(&fs, &file, far), Some(held));
+    assert!(!fs.free_beyond(&file, FileBlock(far)).expect("free"));
+}
+
+/// A truncate that has no memory to free everything has happened all the same; what is left behind the end is not written to.
+#[test]
+fn what_a_truncate_had_no_memory_to_free_is_not_written_to() {
+    let media = image::formatted(64 << 20);
+    let mut left = 0;
+    for allowed in 0..200 {
+        let fs = Filesystem::mount(media.snapshot(), &MountOptions::default()).expect("mount");
+        let file = create(&fs, b"file");
+        for block in 0..2500 {
+            write(&fs, &file, 2 * block, 1);
+        }
+        fail_allocation_after(Some(allowed));
+        let done = fs.truncate(&file, 10 * BLOCK_SIZE, &NONE);
+        let failed = !allocation_failure_pending();
+        fail_allocation_after(None);
+        if done.is_ok() && fs.is_truncating(&file) {
+            left += 1;
+            assert!(at(&fs, &file, 10).is_some(), "nothing is left at the end");
+            let reserved = fs
+                .reserve_write(&file, FileBlock(10), 1, 0)
+                .expect("reserve");
+            let block = reserved.block;
+            fs.media().store(block.address(), &[7; BLOCK_SIZE as usize]);
+            let args = PublishArgs {
+                new_size: Some(11 * BLOCK_SIZE),
+                times: NONE,
+            };
+            fs.publish(&file, reserved, 1, &args).expect("publish");
+            assert_eq!(at(&fs, &file, 10), Some(block), "what was written is gone");
+            // With a block of the tree.
+            assert_eq!(file.attributes().blocks, 7);
+        }
+        fs.evict(&file).expect("evict");
+        fs.unmount().expect("unmount");
+        assert_sound(fs.media(), true);
+        if !failed {
+            break;
+        }
+    }
+    assert!(
+        left > 0,
+        "no allocation failed between the two transactions"
+    );
+}
+
+/// What was stored through a mapping whose page is no longer known as dirty.
+#[test]
+fn what_is_written_back_outlives_a_power_cut() {
+    let (fs, file) = mounted();
+    write(&fs, &file, 130, 5);
+    let places = [at(&fs, &file, 3), at(&fs, &file, 132)].map(|block| block.expect("a block"));
+    for block in places {
+        fs.media().store(block.address() + 64, &[7; 96]);
+    }
+    let kept = |image: &MemoryMedia| {
+        places.iter().all(|block| {
+            let mut bytes = [0; 96];
+            image.read(block.address() + 64, &mut bytes).expect("read");
+            bytes == [7; 96]
+        })
+    };
+    let before = fs.media().crash_images(&mut Random::new(9), 20);
+    assert!(!before.iter().all(kept), "stores are durable by themselves");
+    fs.write_back(&file, FileBlock(1), FileBlock(134))
+        .expect("write back");
+    let after = fs.media().crash_images(&mut Random::new(9), 20);
+    assert!(after.iter().all(kept));
+}
+
+/// Written blocks behind the end, of an append that was never counted: whoever makes the file larger lays zeros bare.
+#[test]
+fn growth_shows_zeros_over_written_blocks_behind_the_end() {
+    type Growth = fn(&Filesystem<MemoryMedia>, &Inode);
+    let ways: [Growth; 4] = [
+        |fs, file| {
+            fs.truncate(file, 9 * BLOCK_SIZE + 5, &NONE)
+                .expect("truncate")
+        },
+        |fs, file| {
+            fs.preallocate(file, FileBlock(8), 1, Some(9 * BLOCK_SIZE + 5), &NONE)
+                .expect("preallocate");
+        },
+        |fs, file| {
+            fs.zero_range(
+                file,
+                FileBlock(8),
+                FileBlock(9),
+                Some(9 * BLOCK_SIZE),
+                &NONE,
+            )
+            .expect("zero range");
+        },
+        |fs, file| {
+            fs.lay_bare(file, 100, 8 * BLOCK_SIZE).expect("lay bare");
+            write(fs, file, 8, 1);
+        },
+    ];
+    for (way, grow) in ways.iter().enumerate() {
+        let media = image::formatted(24 << 20);
+        let fs = Filesystem::mount(media, &MountOptions::default()).expect("mount");
+        let file = create(&fs, b"file");
+        let reserved = fs
+            .reserve_write(&file, FileBlock(0), 7, 0)
+            .expect("reserve");
+        assert_eq!(reserved.len, 7);
+        let first = reserved.block.address();
+        fs.media().store(first, &[7; 7 * BLOCK_SIZE as usize]);
+        let args = PublishArgs {
+            new_size: Some(100),
+            times: NONE,
+        };
+        fs.publish(&file, reserved, 7, &args).expect("publish");
+        grow(&fs, &file);
+        let mut bytes = [1; 7 * BLOCK_SIZE as usize];
+        fs.media().read(first, &mut bytes).expect("read");
+        let (kept, bare) = bytes.split_at(100);
+        assert!(kept.iter().all(|&byte| byte == 7), "way {way}");
+        assert!(bare.iter().all(|&byte| byte == 0), "way {way}");
+    }
 }
 
 #[test]
