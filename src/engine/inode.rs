@@ -61,6 +61,24 @@ pub struct Core {
     pub clean_to: FileBlock,
 }
 
+/// Where a directory is, or was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The directory that holds it.
+    pub parent: Ino,
+    /// Changes of the inode until then.
+    version: u64,
+}
+
+impl Place {
+    pub(crate) fn of(core: &Core) -> Self {
+        Self {
+            parent: Ino(core.record.parent.get()),
+            version: core.version,
+        }
+    }
+}
+
 impl Core {
     /// The record as the operation under way makes it.
     pub(crate) fn draft(&mut self) -> &mut InodeRecord {
@@ -167,7 +185,12 @@ impl Inode {
 
     /// A directory's parent; of other inodes it means nothing.
     pub fn parent(&self) -> Ino {
-        Ino(self.read().record.parent.get())
+        self.place().parent
+    }
+
+    /// Where a directory is; of other inodes it means nothing.
+    pub fn place(&self) -> Place {
+        Place::of(&self.read())
     }
 
     /// The slot that the file's blocks come from.

@@ -10,16 +10,17 @@
 //! 3. Call the engine: one transaction, durable when it returns.
 //! 4. Bring the VFS's inodes up to date (link counts, times), and the dentry. Cannot fail.
 //!
-//! Hazard: a new inode's number is known to the medium before it is known to the inode cache. The
-//! cache must not hold another inode of that number then; if it does, the number was handed out
-//! twice, and what was created is left alone rather than mixed up with the other.
+//! Hazard: between two looks at a number it may become another inode's. What a handle or a directory's
+//! parent number leads to is nobody's word for damage before it was looked at twice ([`export::Operations`]),
+//! and a new inode enters the cache before its number is on the medium ([`Coming`]). If the cache has
+//! one of that number even so, it was handed out twice, and nothing is created.
 
 use super::{
     cached, engine, engine_of, errno, failed, iget, inner, params, timestamp, with_space, Ochre,
 };
 use crate::{
     engine::{
-        error::{Corruption, Error as EngineError},
+        error::Error as EngineError,
         filesystem::{NewInode, RenameArgs},
         types::{FileKind, Generation, Ino, MAX_NAME},
     },
@@ -28,7 +29,7 @@ use crate::{
         dentry::{Negative, Positive},
         directory::{self, Emitter, EntryKind, NewNode, Place},
         export,
-        inode::{Flags, Found, Fresh, Locked, Ownership},
+        inode::{Claimed, Flags, Found, Fresh, Locked, Ownership},
         symlink, INode, SuperBlock,
     },
 };
@@ -90,14 +91,36 @@ fn describe<'a>(
     }
 }
 
-/// What to say when a fresh number is in the inode cache already.
-fn number_in_use(dir: &INode<Ochre>, inode: u64) -> Error {
-    let error = EngineError::Corrupt(Corruption {
-        what: "inode number handed out twice",
-        address: inode,
-    });
-    engine(dir).report(&error);
-    failed(dir.super_block(), error)
+/// How often the parent of a directory that is being moved about is looked for.
+const PARENT_TRIES: usize = 16;
+
+/// A new inode for which the engine is choosing a number.
+struct Coming {
+    fresh: Option<Fresh<Ochre>>,
+    claimed: Option<Claimed<Ochre>>,
+}
+
+impl Coming {
+    fn new(fresh: Fresh<Ochre>) -> Self {
+        Self {
+            fresh: Some(fresh),
+            claimed: None,
+        }
+    }
+
+    /// For the engine to call.
+    fn claim(&mut self, ino: Ino) -> engine::Result {
+        self.claimed = self.fresh.take().and_then(|it| it.claim(ino.0).ok());
+        match self.claimed {
+            Some(_) => Ok(()),
+            None => Err(EngineError::corrupt("inode number handed out twice", ino.0)),
+        }
+    }
+
+    /// The engine has made it.
+    fn made(self) -> Result<Claimed<Ochre>> {
+        self.claimed.ok_or(EIO)
+    }
 }
 
 impl directory::Operations for Ochre {
@@ -134,15 +157,14 @@ impl directory::Operations for Ochre {
 
         let time = dir.set_ctime_current();
         let new = describe(&dir, &owner, rdev, text, time);
+        let mut coming = Coming::new(fresh);
         let inode = with_space(dir.super_block(), || {
-            engine(&dir).create(inner(&dir), entry.name(), &new)
+            let claim = &mut |ino| coming.claim(ino);
+            engine(&dir).create_claimed(inner(&dir), entry.name(), &new, claim)
         })?;
 
-        let number = inode.ino().0;
         let params = params(engine(&dir), inode, target)?;
-        let created = fresh
-            .init(number, params)
-            .map_err(|_| number_in_use(&dir, number))?;
+        let created = coming.made()?.init(params);
         dir.set_mctime(time);
         if matches!(node, NewNode::Directory(_)) {
             dir.inc_nlink();
@@ -152,15 +174,15 @@ impl directory::Operations for Ochre {
     }
 
     fn create_unnamed(idmap: &MntIdmap, dir: &INode<Self>, mode: u16) -> Result<ARef<INode<Self>>> {
-        let fresh: Fresh<Self> = dir.super_block().fresh_inode()?;
+        let fresh = dir.super_block().fresh_inode()?;
         let owner = fresh.init_owner(idmap, dir, mode);
         let new = describe(dir, &owner, 0, None, fresh.now());
-        let inode = with_space(dir.super_block(), || engine(dir).tmpfile(&new))?;
-        let number = inode.ino().0;
+        let mut coming = Coming::new(fresh);
+        let inode = with_space(dir.super_block(), || {
+            engine(dir).tmpfile_claimed(&new, &mut |ino| coming.claim(ino))
+        })?;
         let params = params(engine(dir), inode, None)?;
-        fresh
-            .init_unlocked(number, params)
-            .map_err(|_| number_in_use(dir, number))
+        Ok(coming.made()?.init_unlocked(params))
     }
 
     fn link(
@@ -350,7 +372,32 @@ impl export::Operations for Ochre {
         }
     }
 
+    /// No lock is held: the directory may move while its parent is looked for, which may be removed, its number another's.
     fn parent(dir: &INode<Self>) -> Result<ARef<INode<Self>>> {
-        iget(dir.super_block(), inner(dir).parent())
+        let sb = dir.super_block();
+        for _ in 0..PARENT_TRIES {
+            let place = inner(dir).place();
+            let found = by_number(sb, place.parent)?;
+            let checked = engine(dir).check_parent(inner(dir), place, found.as_deref().map(inner));
+            if checked.map_err(|error| failed(sb, error))? {
+                return found.ok_or(EIO);
+            }
+        }
+        Err(errno(EngineError::Stale))
+    }
+}
+
+/// The inode with this number, if there is one with links and it is not just being made. Nobody is kept from the number when this returns.
+fn by_number(sb: &SuperBlock<Ochre>, ino: Ino) -> Result<Option<ARef<INode<Ochre>>>> {
+    let new = match sb.inode(ino.0) {
+        Ok(Found::Cached(inode)) => return Ok(Some(inode)),
+        Ok(Found::New(new)) => new,
+        Err(error) if error == errno(EngineError::Stale) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match engine_of(sb).iget_number(ino) {
+        Ok(inode) => cached(sb, new, inode).map(Some),
+        Err(EngineError::Stale) => Ok(None),
+        Err(error) => Err(failed(sb, error)),
     }
 }

@@ -4,14 +4,17 @@
 //!
 //! What: [`INode`] wraps `struct inode`, with the filesystem's own part ([`FileSystem::INodeData`])
 //! in the same allocation. [`New`] is an inode that the cache has just made for a number that was
-//! looked up, [`Fresh`] one that is about to get its number, [`Created`] one that has all but its
-//! name.
+//! looked up, [`Fresh`] one that is about to get its number, [`Claimed`] one that has it and no
+//! content yet, [`Created`] one that has all but its name.
 //!
-//! Why these three: the order in which an inode comes to life differs. A looked-up inode is in the
+//! Why these four: the order in which an inode comes to life differs. A looked-up inode is in the
 //! hash table *before* anyone knows whether its number is any good (others wait for `I_NEW`); a
 //! created one must exist in memory *before* the medium changes, since afterwards nothing may
-//! fail, but gets its number from that very change. Each type can only be consumed by the step
-//! that may follow, and dropping it at any time undoes what was done so far.
+//! fail, gets its number while that change is prepared, and enters the hash table before it is
+//! made. Later would be too late: a file handle that was guessed, or an old number that somebody
+//! still looks for, would lead to what is on the medium, and there were two inodes. Each type can
+//! only be consumed by the step that may follow, and dropping it at any time undoes what was done
+//! so far.
 //!
 //! Hazard: the VFS evicts and destroys inodes that never got their data (a failed lookup, a create
 //! on a full device). So every entry point of the super block looks at `Container::state` before
@@ -581,39 +584,22 @@ impl<T: FileSystem> Fresh<T> {
     }
 }
 
-impl<T: Complete> Fresh<T> {
-    /// Gives it number and content, and enters it into the cache, still locked.
+impl<T: FileSystem> Fresh<T> {
+    /// Gives it its number and enters it into the cache. Whoever looks for this number already is
+    /// waited for, and who still evicts its last use.
     ///
-    /// `EBUSY`: an inode with this number is in the cache, which means that the medium handed the
-    /// number out twice.
-    pub(crate) fn init(self, ino: u64, params: Params<T>) -> Result<Created<T>> {
-        let inode = ManuallyDrop::new(self).inode;
+    /// `EBUSY`: an inode with this number is in the cache, which means that it was handed out twice.
+    pub(crate) fn claim(self, ino: u64) -> Result<Claimed<T>> {
         // SAFETY: Only we know it until it is hashed, which is last; `I_NEW` is set then.
         unsafe {
-            initialise(inode, params);
-            (*inode.as_ptr()).i_ino = ino;
-            if let Err(error) = to_result(c::insert_inode_locked(inode.as_ptr())) {
-                // The inode on the medium is not this one's to free.
-                c::set_nlink(inode.as_ptr(), 1);
-                c::iput(inode.as_ptr());
-                return Err(error);
-            }
+            (*self.inode.as_ptr()).i_ino = ino;
+            to_result(c::insert_inode_locked(self.inode.as_ptr()))?;
         }
         // INVARIANT: Just made so.
-        Ok(Created {
-            inode,
+        Ok(Claimed {
+            inode: ManuallyDrop::new(self).inode,
             _filesystem: PhantomData,
         })
-    }
-
-    /// As [`Fresh::init`], for an inode that has no name yet and need not be found by number.
-    pub(crate) fn init_unlocked(self, ino: u64, params: Params<T>) -> Result<ARef<INode<T>>> {
-        let created = ManuallyDrop::new(self.init(ino, params)?);
-        // SAFETY: By the invariants of `Created`; the reference moves to the result.
-        unsafe {
-            c::unlock_new_inode(created.inode.as_ptr());
-            Ok(ARef::from_raw(created.inode.cast()))
-        }
     }
 }
 
@@ -621,6 +607,48 @@ impl<T: FileSystem> Drop for Fresh<T> {
     fn drop(&mut self) {
         // SAFETY: The reference is ours; without data, evicting it does nothing.
         unsafe { c::iput(self.inode.as_ptr()) };
+    }
+}
+
+/// An inode that has its number, and nothing else yet. Whoever looks for the number is told `ESTALE`.
+///
+/// # Invariants
+///
+/// A container in state [`State::Raw`], hashed, with `I_NEW` and `I_CREATING` set and one reference
+/// that is ours.
+pub(crate) struct Claimed<T: FileSystem> {
+    inode: NonNull<c::inode>,
+    _filesystem: PhantomData<T>,
+}
+
+impl<T: Complete> Claimed<T> {
+    /// Gives it its content; it stays locked.
+    pub(crate) fn init(self, params: Params<T>) -> Created<T> {
+        let inode = ManuallyDrop::new(self).inode;
+        // SAFETY: By the invariants; `I_NEW` keeps others away.
+        unsafe { initialise(inode, params) };
+        // INVARIANT: Just made so.
+        Created {
+            inode,
+            _filesystem: PhantomData,
+        }
+    }
+
+    /// As [`Claimed::init`], for an inode that has no name yet and need not be found by one.
+    pub(crate) fn init_unlocked(self, params: Params<T>) -> ARef<INode<T>> {
+        let created = ManuallyDrop::new(self.init(params));
+        // SAFETY: By the invariants of `Created`; the reference moves to the result.
+        unsafe {
+            c::unlock_new_inode(created.inode.as_ptr());
+            ARef::from_raw(created.inode.cast())
+        }
+    }
+}
+
+impl<T: FileSystem> Drop for Claimed<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants. Without data, evicting it does nothing.
+        unsafe { c::iget_failed(self.inode.as_ptr()) };
     }
 }
 

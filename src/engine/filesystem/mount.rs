@@ -237,6 +237,16 @@ impl<M: Media> Filesystem<M> {
     /// A number that a handle has kept may be getting its next owner right now: in use already, its record half stored. What
     /// looks damaged is looked at again when all that was being stored is there. (A name leads to an inode only after that.)
     pub fn iget_handle(&self, ino: Ino, generation: Generation) -> Result<Inode> {
+        let inode = self.iget_number(ino)?;
+        if inode.generation() != generation {
+            return Err(Error::Stale);
+        }
+        Ok(inode)
+    }
+
+    /// As [`Self::iget_handle`], whatever the generation: for a number that was good a moment ago, as that of a directory's parent
+    /// ([`Self::check_parent`]).
+    pub fn iget_number(&self, ino: Ino) -> Result<Inode> {
         let loaded = match self.load(ino) {
             Err(error) if error.is_damage() => {
                 self.volume().journal().settle();
@@ -245,10 +255,11 @@ impl<M: Media> Filesystem<M> {
             other => other,
         };
         let inode = self.note(loaded)?;
-        if inode.generation() != generation || inode.read().record.nlink.get() == 0 {
-            return Err(Error::Stale);
+        let links = inode.read().record.nlink.get();
+        match links {
+            0 => Err(Error::Stale),
+            _ => Ok(inode),
         }
-        Ok(inode)
     }
 
     /// Reads and verifies a record; `Stale`: the number is not in use.

@@ -19,7 +19,7 @@ use crate::engine::filesystem::{Filesystem, Locked};
 use crate::engine::format::inode::{
     InodeRecord, MAGIC, ROOT_DIRECTORY, ROOT_INLINE_EXTENTS, ROOT_NONE,
 };
-use crate::engine::inode::{add_links, create_record, set_changed, Inode};
+use crate::engine::inode::{add_links, create_record, set_changed, Inode, Place};
 use crate::engine::media::Media;
 use crate::engine::orphan;
 use crate::engine::symlink;
@@ -182,7 +182,7 @@ fn generation(ino: Ino, seq: Seq) -> u32 {
 }
 
 /// Fails unless `dir` is a directory that can still get names.
-fn check_parent(dir: &Inode, record: &InodeRecord) -> Result {
+fn can_get_names(dir: &Inode, record: &InodeRecord) -> Result {
     if dir.kind() != FileKind::Directory {
         return Err(Error::NotDirectory);
     }
@@ -218,6 +218,30 @@ impl<M: Media> Filesystem<M> {
             return Ok(());
         };
         self.note(Err(Error::corrupt(fault, child.address())))
+    }
+
+    /// Whether `found` is the directory that holds `dir`, having been looked up by the number in `place`; `None`: no inode with
+    /// links was found. False: `dir` has been moved since, and that number may be anybody's: look again. `Stale`: `dir` was removed.
+    ///
+    /// The caller may keep nobody from any number: whoever makes an inode in `dir` waits for that with `dir` locked.
+    pub fn check_parent(&self, dir: &Inode, place: Place, found: Option<&Inode>) -> Result<bool> {
+        let core = dir.read();
+        let (links, now) = (core.record.nlink.get(), Place::of(&core));
+        drop(core);
+        if links == 0 {
+            return Err(Error::Stale);
+        }
+        if now.parent != place.parent {
+            return Ok(false);
+        }
+        let fault = match found {
+            Some(found) if found.kind() == FileKind::Directory => return Ok(true),
+            // It may have left and come back, to another directory of that number.
+            _ if now != place => return Ok(false),
+            Some(_) => "parent of a directory that is none",
+            None => "parent of a directory that is not in use",
+        };
+        self.note(Err(Error::corrupt(fault, dir.address())))
     }
 
     /// Calls `emit` for each entry at or after `cookie` in the order of cookies, until it returns false (that entry was
@@ -262,14 +286,35 @@ impl<M: Media> Filesystem<M> {
 
     /// Makes an inode of any kind and links it as `name`. A new directory adds a link to `dir`.
     pub fn create(&self, dir: &Inode, name: &[u8], new: &NewInode<'_>) -> Result<Inode> {
-        self.note(self.create_inner(dir, name, new))
+        self.create_claimed(dir, name, new, &mut |_| Ok(()))
     }
 
-    fn create_inner(&self, dir: &Inode, name: &[u8], new: &NewInode<'_>) -> Result<Inode> {
+    /// As [`Self::create`], for one who keeps a table of inodes by number. `claim` is told the number when nothing can fail any
+    /// more, and before anything of this use of it is on the medium. From then on the caller lets nobody else look it up, so
+    /// that no handle, guessed or not, leads to the inode before its maker has it. An error of `claim` ends the call.
+    ///
+    /// `dir`'s lock is held meanwhile: whom `claim` waits for takes the lock of no inode but that number's last.
+    pub fn create_claimed(
+        &self,
+        dir: &Inode,
+        name: &[u8],
+        new: &NewInode<'_>,
+        claim: &mut dyn FnMut(Ino) -> Result,
+    ) -> Result<Inode> {
+        self.note(self.create_inner(dir, name, new, claim))
+    }
+
+    fn create_inner(
+        &self,
+        dir: &Inode,
+        name: &[u8],
+        new: &NewInode<'_>,
+        claim: &mut dyn FnMut(Ino) -> Result,
+    ) -> Result<Inode> {
         directory::check_name(name)?;
         let mut tx = self.begin(Purpose::Metadata)?;
         let mut edit = dir.edit();
-        check_parent(dir, edit.record())?;
+        can_get_names(dir, edit.record())?;
         let born = Born::new(&mut tx, self, dir.ino(), new)?;
         let target = Target {
             ino: born.ino,
@@ -283,6 +328,7 @@ impl<M: Media> Filesystem<M> {
         }
         let mut inode = born.finish(&mut tx)?;
         edit.emit(&mut tx)?;
+        claim(born.ino)?;
         let seq = self.commit(tx)?;
         edit.settle(seq);
         inode.born_in(seq);
@@ -291,10 +337,23 @@ impl<M: Media> Filesystem<M> {
 
     /// Makes an inode without a name; [`Filesystem::link`] may give it one.
     pub fn tmpfile(&self, new: &NewInode<'_>) -> Result<Inode> {
-        self.note(self.tmpfile_inner(new))
+        self.tmpfile_claimed(new, &mut |_| Ok(()))
     }
 
-    fn tmpfile_inner(&self, new: &NewInode<'_>) -> Result<Inode> {
+    /// As [`Self::tmpfile`], with `claim` as in [`Self::create_claimed`].
+    pub fn tmpfile_claimed(
+        &self,
+        new: &NewInode<'_>,
+        claim: &mut dyn FnMut(Ino) -> Result,
+    ) -> Result<Inode> {
+        self.note(self.tmpfile_inner(new, claim))
+    }
+
+    fn tmpfile_inner(
+        &self,
+        new: &NewInode<'_>,
+        claim: &mut dyn FnMut(Ino) -> Result,
+    ) -> Result<Inode> {
         let mut tx = self.begin(Purpose::Metadata)?;
         let mut born = Born::new(&mut tx, self, self.root(), new)?;
         if born.kind == FileKind::Directory {
@@ -303,6 +362,7 @@ impl<M: Media> Filesystem<M> {
         born.record.nlink = U32::new(0);
         orphan::enter(&mut tx, &mut born.record)?;
         let mut inode = born.finish(&mut tx)?;
+        claim(born.ino)?;
         let seq = self.commit(tx)?;
         inode.born_in(seq);
         Ok(inode)
@@ -320,7 +380,7 @@ impl<M: Media> Filesystem<M> {
         directory::check_name(name)?;
         let mut tx = self.begin(Purpose::Metadata)?;
         let mut locked = Locked::new([Some(dir), Some(inode), None, None]);
-        check_parent(dir, locked.get(dir)?.record())?;
+        can_get_names(dir, locked.get(dir)?.record())?;
         let target = Target {
             ino: inode.ino(),
             kind: inode.kind(),
@@ -409,8 +469,8 @@ impl<M: Media> Filesystem<M> {
             Some(args.inode),
             args.target,
         ]);
-        check_parent(args.old_dir, locked.get(args.old_dir)?.record())?;
-        check_parent(args.new_dir, locked.get(args.new_dir)?.record())?;
+        can_get_names(args.old_dir, locked.get(args.old_dir)?.record())?;
+        can_get_names(args.new_dir, locked.get(args.new_dir)?.record())?;
         if args.inode.ino() == args.new_dir.ino() || args.inode.ino() == args.old_dir.ino() {
             return Err(Error::Invalid);
         }

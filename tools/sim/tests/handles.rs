@@ -4,7 +4,7 @@
 //! is half stored when it is read; that is no damage, and must not turn the filesystem read-only.
 
 use ochre::engine::error::{Error, Result};
-use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode};
+use ochre::engine::filesystem::{Filesystem, Inode, MountOptions, NewInode, RenameArgs};
 use ochre::engine::media::Media;
 use ochre::engine::types::{FileKind, Generation, Ino, Timestamp};
 use ochre_sim::{image, MemoryMedia};
@@ -189,4 +189,136 @@ fn of_a_number_that_is_used_again_in_the_same_moment() {
         }
         // Not unmounted: the next mount recovers.
     }
+}
+
+fn fresh() -> (Filesystem<MemoryMedia>, Inode) {
+    let media = image::formatted(64 << 20);
+    let fs = Filesystem::mount(media, &MountOptions::default()).expect("mount");
+    let root = fs.iget(fs.root()).expect("root");
+    (fs, root)
+}
+
+/// Who keeps a table of inodes by number must have the number before anybody can find it on the medium.
+#[test]
+fn of_a_number_that_is_being_claimed() {
+    let (fs, root) = fresh();
+    let new = NewInode::new(FileKind::Regular.mode_bits() | 0o644, Timestamp(1));
+    let mut last = None;
+    for round in 0..200 {
+        let mut claimed = None;
+        let claim = &mut |ino| {
+            assert_eq!(fs.iget_number(ino).err(), Some(Error::Stale));
+            claimed = Some(ino);
+            Ok(())
+        };
+        let file = match round % 2 {
+            0 => fs.create_claimed(&root, b"file", &new, claim),
+            _ => fs.tmpfile_claimed(&new, claim),
+        };
+        let file = file.expect("create");
+        assert_eq!(claimed, Some(file.ino()));
+        let found = fs.iget_handle(file.ino(), file.generation());
+        if round % 2 == 0 {
+            found.expect("the file by its handle");
+            fs.unlink(&root, b"file", &file, Timestamp(2))
+                .expect("unlink");
+        } else {
+            assert_eq!(found.err(), Some(Error::Stale), "it has no name");
+        }
+        fs.evict(&file).expect("evict");
+        assert_eq!(*last.get_or_insert(file.ino()), file.ino(), "used again");
+    }
+}
+
+#[test]
+fn a_refused_claim_leaves_nothing() {
+    let (fs, root) = fresh();
+    for kind in [FileKind::Regular, FileKind::Directory] {
+        let new = NewInode::new(kind.mode_bits() | 0o755, Timestamp(1));
+        let before = (fs.statfs(), root.attributes());
+        let mut number = None;
+        let refuse = &mut |ino| {
+            number = Some(ino);
+            Err(Error::Again)
+        };
+        let made = fs.create_claimed(&root, b"name", &new, refuse);
+        assert_eq!(made.err(), Some(Error::Again));
+        assert_eq!(fs.lookup(&root, b"name"), Err(Error::NotFound));
+        if kind == FileKind::Regular {
+            assert_eq!(fs.tmpfile_claimed(&new, refuse).err(), Some(Error::Again));
+        }
+        assert_eq!((fs.statfs(), root.attributes()), before);
+        let made = fs.create(&root, b"name", &new).expect("create");
+        assert_eq!(Some(made.ino()), number, "the number came back");
+        match kind {
+            FileKind::Directory => fs.rmdir(&root, b"name", &made, Timestamp(2)),
+            _ => fs.unlink(&root, b"name", &made, Timestamp(2)),
+        }
+        .expect("remove");
+        fs.evict(&made).expect("evict");
+    }
+    assert!(!fs.is_read_only());
+}
+
+/// A directory's parent is looked for with nobody kept from moving either: only what cannot be is damage.
+#[test]
+fn of_the_parent_of_a_directory_that_moves() {
+    let (fs, root) = fresh();
+    let mkdir = |dir: &Inode, name: &[u8]| {
+        let new = NewInode::new(FileKind::Directory.mode_bits() | 0o755, Timestamp(1));
+        fs.create(dir, name, &new).expect("mkdir")
+    };
+    let (p, q) = (mkdir(&root, b"P"), mkdir(&root, b"Q"));
+    let d = mkdir(&p, b"d");
+    let move_to = |from: &Inode, to: &Inode| {
+        let args = RenameArgs {
+            old_dir: from,
+            old_name: b"d",
+            inode: &d,
+            new_dir: to,
+            new_name: b"d",
+            target: None,
+            exchange: false,
+            time: Timestamp(3),
+        };
+        fs.rename(&args).expect("rename");
+    };
+
+    let place = d.place();
+    assert_eq!(place.parent, p.ino());
+    assert_eq!(fs.check_parent(&d, place, Some(&p)), Ok(true));
+    // Away and back: what was found in between may be another's.
+    move_to(&p, &q);
+    let file = create(&fs, &root, b"file", 1);
+    assert_eq!(fs.check_parent(&d, place, Some(&file)), Ok(false));
+    move_to(&q, &p);
+    assert_eq!(fs.check_parent(&d, place, None), Ok(false));
+    assert_eq!(fs.check_parent(&d, place, Some(&file)), Ok(false));
+    // Away, and its parent's number free, and used again.
+    let place = d.place();
+    move_to(&p, &q);
+    fs.rmdir(&root, b"P", &p, Timestamp(4)).expect("rmdir");
+    assert_eq!(fs.iget_number(p.ino()).err(), Some(Error::Stale));
+    fs.evict(&p).expect("evict");
+    assert_eq!(fs.iget_number(p.ino()).err(), Some(Error::Stale));
+    assert_eq!(fs.check_parent(&d, place, None), Ok(false));
+    let next = mkdir(&root, b"next");
+    assert_eq!(next.ino(), p.ino());
+    let found = fs.iget_number(p.ino()).expect("the next owner");
+    assert_eq!(fs.check_parent(&d, place, Some(&found)), Ok(false));
+    // Removed: its record names its last parent, which may be gone.
+    let place = d.place();
+    fs.rmdir(&q, b"d", &d, Timestamp(5)).expect("rmdir");
+    fs.rmdir(&root, b"Q", &q, Timestamp(5)).expect("rmdir");
+    fs.evict(&q).expect("evict");
+    assert_eq!(fs.check_parent(&d, place, None), Err(Error::Stale));
+    fs.evict(&d).expect("evict");
+    assert!(!fs.is_read_only());
+    // Damage is what no such race explains.
+    let e = mkdir(&next, b"e");
+    let gone = fs.check_parent(&e, e.place(), None);
+    assert!(matches!(gone, Err(Error::Corrupt(_))), "{gone:?}");
+    assert!(fs.read_only_error());
+    let file = fs.check_parent(&e, e.place(), Some(&file));
+    assert!(matches!(file, Err(Error::Corrupt(_))), "{file:?}");
 }
