@@ -158,7 +158,9 @@ named! {
         Unwrite = "unwrite",
         /// The transaction of a truncate, when nothing of what goes is mapped any more: `ENOMEM`.
         Truncate = "truncate",
-        /// The same of a punch.
+        /// No failure of the call: a truncate sets the size, and has no memory to free what is behind it.
+        FreeBehind = "free-behind",
+        /// The transaction of a punch, as of a truncate.
         Punch = "punch",
         /// The size that a write sets at its end: `ENOMEM`.
         Finish = "finish",

@@ -250,9 +250,12 @@ fn shrink(
     faults: &InvalidateExclusive<'_, Ochre>,
 ) -> Result {
     let inode = file.inode();
-    let result = match testing::fails(Failure::Truncate) {
-        true => Err(EngineError::NoMemory),
-        false => engine(inode).truncate(inner(inode), size, &now(file)),
+    let result = if testing::fails(Failure::Truncate) {
+        Err(EngineError::NoMemory)
+    } else if testing::fails(Failure::FreeBehind) {
+        engine(inode).truncate_size(inner(inode), size, &now(file))
+    } else {
+        engine(inode).truncate(inner(inode), size, &now(file))
     };
     testing::pause(Point::BlocksFreed);
     if result.is_ok() || inner(inode).attributes().size == size {
