@@ -76,6 +76,10 @@ named! {
         WrittenBack = "written-back",
         /// The mount's thread has found nothing more to do for an inode, and will let go of it.
         Settled = "settled",
+        /// The number of a directory's parent was read, on behalf of a handle; before that inode is looked for.
+        ParentRead = "parent-read",
+        /// The parent's inode is in the cache, locked; before its record is read.
+        ParentNew = "parent-new",
     }
 }
 

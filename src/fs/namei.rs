@@ -24,6 +24,7 @@ use crate::{
         filesystem::{NewInode, RenameArgs},
         types::{FileKind, Generation, Ino, MAX_NAME},
     },
+    testing::{self, Point},
     vfs::{
         attributes::{self, MntIdmap},
         dentry::{Negative, Positive},
@@ -377,6 +378,7 @@ impl export::Operations for Ochre {
         let sb = dir.super_block();
         for _ in 0..PARENT_TRIES {
             let place = inner(dir).place();
+            testing::pause(Point::ParentRead);
             let found = by_number(sb, place.parent)?;
             let checked = engine(dir).check_parent(inner(dir), place, found.as_deref().map(inner));
             if checked.map_err(|error| failed(sb, error))? {
@@ -395,6 +397,7 @@ fn by_number(sb: &SuperBlock<Ochre>, ino: Ino) -> Result<Option<ARef<INode<Ochre
         Err(error) if error == errno(EngineError::Stale) => return Ok(None),
         Err(error) => return Err(error),
     };
+    testing::pause(Point::ParentNew);
     match engine_of(sb).iget_number(ino) {
         Ok(inode) => cached(sb, new, inode).map(Some),
         Err(EngineError::Stale) => Ok(None),
