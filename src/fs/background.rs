@@ -19,7 +19,7 @@
 //! it. So the thread waits for a thaw only while it has no such inode: it gives the half-made one up, or keeps the last
 //! reference, and comes back.
 
-use super::{defer, engine_of, failed, layout, params, Ochre};
+use super::{defer, engine_of, failed, follow, layout, params, Ochre};
 use crate::{
     engine::filesystem::Orphan,
     platform::log,
@@ -63,7 +63,10 @@ impl background::Operations for Ochre {
             return false;
         }
         testing::pause(Point::Orphan);
-        let Some(orphan) = engine_of(sb).next_orphan() else {
+        let orphan = engine_of(sb).next_orphan();
+        // What cannot be read of the table has been said, and has turned the engine read-only.
+        follow(sb);
+        let Some(orphan) = orphan else {
             return false;
         };
         if let Err(error) = finish_orphan(sb, orphan) {
@@ -94,7 +97,7 @@ fn finish_orphan(sb: &SuperBlock<Ochre>, orphan: Orphan) -> Result {
                 let inode = engine
                     .iget_orphan(orphan.ino)
                     .map_err(|error| failed(sb, error))?;
-                let params = params(engine, inode, None)?;
+                let params = params(engine, inode, None).inspect_err(|_| follow(sb))?;
                 drop(write);
                 drop(new.init(params));
             }

@@ -301,7 +301,9 @@ impl directory::Operations for Ochre {
         if crate::engine::media::Media::is_synchronous(engine.media()) {
             return Ok(());
         }
-        engine.sync().map_err(errno)
+        engine
+            .sync()
+            .map_err(|error| failed(dir.super_block(), error))
     }
 }
 

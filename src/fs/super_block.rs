@@ -13,7 +13,7 @@
 //! what may go back.
 
 use super::debugfs::Counters;
-use super::{engine_of, errno, iget, options, Mount, Ochre};
+use super::{engine_of, errno, failed, follow, iget, options, Mount, Ochre};
 use crate::{
     engine::{
         filesystem::{Filesystem, MountOptions},
@@ -127,7 +127,7 @@ fn remounted(sb: &SuperBlock<Ochre>, read_only: bool, log: &Log<'_>) -> Result {
                 if read_only { "only" } else { "write" }
             ));
         }
-        errno(error)
+        failed(sb, error)
     })
 }
 
@@ -157,14 +157,14 @@ impl super_block::Operations for Ochre {
         if !wait || sb.is_read_only() {
             return Ok(());
         }
-        engine_of(sb).sync().map_err(errno)
+        engine_of(sb).sync().map_err(|error| failed(sb, error))
     }
 
     fn freeze(sb: &SuperBlock<Self>) -> Result {
         if sb.is_read_only() {
             return Ok(());
         }
-        engine_of(sb).freeze().map_err(errno)
+        engine_of(sb).freeze().map_err(|error| failed(sb, error))
     }
 
     fn thaw(_sb: &SuperBlock<Self>) -> Result {
@@ -173,6 +173,7 @@ impl super_block::Operations for Ochre {
 
     fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs> {
         let statfs = engine_of(sb).statfs();
+        follow(sb);
         Ok(Statfs {
             blocks: statfs.blocks,
             free: statfs.free,
@@ -208,7 +209,7 @@ impl super_block::Operations for Ochre {
         };
         // An error leaves the inode on the orphan list: the next mount tries again.
         if let Err(error) = super::engine(inode).evict(super::inner(inode)) {
-            let _ = super::failed(sb, error);
+            let _ = failed(sb, error);
             log::warn(format_args!(
                 "{}: inode {} cannot be freed now: {error}",
                 sb.id(),

@@ -134,14 +134,19 @@ impl<M: Media> Filesystem<M> {
         self.note(self.volume().close())
     }
 
-    /// Changes between read-only and read-write. After damage it stays read-only (`ReadOnly`).
+    /// Changes between read-only and read-write; after an error all is as before. After damage it stays read-only (`ReadOnly`).
     pub fn remount(&self, read_only: bool) -> Result<()> {
         if read_only == self.is_read_only() {
             return Ok(());
         }
         if read_only {
             self.volume().set_read_only(true);
-            return self.note(self.volume().mark_clean());
+            let clean = self.note(self.volume().mark_clean());
+            if clean.is_err() {
+                // Refused; after damage it is read-only all the same.
+                self.volume().set_read_only(false);
+            }
+            return clean;
         }
         if self.read_only_error() {
             return Err(Error::ReadOnly);

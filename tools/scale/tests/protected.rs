@@ -7,6 +7,7 @@ use ochre::engine::filesystem::{Filesystem, MountOptions, NewInode};
 use ochre::engine::fsck::{self, Issue, Observer, Options};
 use ochre::engine::media::Media;
 use ochre::engine::types::Timestamp;
+use ochre::platform::fail_allocation_after;
 use ochre_scale::wear::{worn, State};
 use ochre_scale::{Counting, Sparse};
 
@@ -216,4 +217,31 @@ fn records_of_a_newer_version_are_not_passed_over() {
             assert!(one == other, "block {block} changed");
         }
     }
+}
+
+/// A remount to read-only counts what a recovery left uncounted; want of memory is no reason to refuse it.
+#[test]
+fn a_remount_to_read_only_wants_no_memory() {
+    let media = worn(2 * SIZE, State::Crashed).expect("a filesystem");
+    let fs = mount(media.clone(), false).expect("mount");
+    fail_allocation_after(Some(0));
+    let done = fs.remount(true);
+    fail_allocation_after(None);
+    done.expect("remount");
+    assert!(fs.is_read_only());
+    assert_eq!(issues(&media), Vec::<String>::new());
+}
+
+/// Damage that a remount to read-only meets leaves it read-only, for good.
+#[test]
+fn a_remount_that_meets_damage_leaves_it_read_only() {
+    let media = worn(2 * SIZE, State::Crashed).expect("a filesystem");
+    let fs = mount(media.clone(), false).expect("mount");
+    let second = fs.volume().geometry().ag_base(1).address();
+    media.store(second, &[0xaa; 64]);
+    let done = fs.remount(true);
+    assert!(matches!(done, Err(Error::Corrupt(_))), "{done:?}");
+    assert!(fs.read_only_error());
+    assert_eq!(fs.remount(true), Ok(()), "so it is");
+    assert_eq!(fs.remount(false), Err(Error::ReadOnly));
 }
