@@ -6,6 +6,12 @@
 #ifdef OCHRE_TEST
 #include <linux/module.h>
 MODULE_INFO(test, "Y"); /* the kernel is tainted by it */
+
+/* Without a scope the allocation may come back into the filesystem, to locks that are held: under memory pressure only. */
+void ochre_test_in_nofs_scope(void)
+{
+	WARN_ONCE(!(current->flags & PF_MEMALLOC_NOFS), "ochre: memory is asked for outside of a nofs scope\n");
+}
 #endif
 
 void ochre_memcpy_flushcache(void *to, const void *from, size_t n)
@@ -28,6 +34,9 @@ void *ochre_cache_alloc(struct kmem_cache *cache)
 
 struct inode *ochre_alloc_inode(struct super_block *sb, struct kmem_cache *cache)
 {
+#ifdef OCHRE_TEST
+	ochre_test_in_nofs_scope();
+#endif
 	return alloc_inode_sb(sb, cache, GFP_KERNEL);
 }
 

@@ -96,6 +96,7 @@ bool ochre_dax_referenced_page(struct address_space *mapping, pgoff_t first, pgo
 int ochre_dax_move_begin(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page);
 void ochre_dax_move_commit(struct address_space *mapping, pgoff_t from, pgoff_t to, struct page *page);
 #ifdef OCHRE_TEST
+void ochre_test_in_nofs_scope(void);
 void ochre_test_share_while_moved(bool share);
 #endif
 void ochre_dax_move_cancel(struct address_space *mapping, pgoff_t to, struct page *page);

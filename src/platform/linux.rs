@@ -27,6 +27,17 @@ use kernel::{
     types::{NotThreadSafe, Opaque},
 };
 
+/// How all memory is asked for. The test build complains of who does so outside of a nofs scope.
+#[inline(always)]
+fn gfp() -> Flags {
+    #[cfg(ochre_test)]
+    // SAFETY: Looks at flags of this task.
+    unsafe {
+        c::ochre_test_in_nofs_scope()
+    };
+    GFP_KERNEL
+}
+
 /// There is no memory.
 pub use kernel::alloc::AllocError;
 
@@ -56,7 +67,7 @@ impl<T> Vec<T> {
 
     /// An empty vector with room for `capacity` elements.
     pub fn with_capacity(capacity: usize) -> Result<Self, AllocError> {
-        KVVec::with_capacity(capacity, GFP_KERNEL).map(Self)
+        KVVec::with_capacity(capacity, gfp()).map(Self)
     }
 
     /// How many elements fit without another allocation.
@@ -67,13 +78,13 @@ impl<T> Vec<T> {
     /// Makes room for `additional` more elements.
     #[inline]
     pub fn reserve(&mut self, additional: usize) -> Result<(), AllocError> {
-        self.0.reserve(additional, GFP_KERNEL)
+        self.0.reserve(additional, gfp())
     }
 
     /// Appends an element.
     #[inline]
     pub fn push(&mut self, value: T) -> Result<(), AllocError> {
-        self.0.push(value, GFP_KERNEL)
+        self.0.push(value, gfp())
     }
 
     /// Removes the last element.
@@ -83,7 +94,7 @@ impl<T> Vec<T> {
 
     /// Inserts before `index`, which is at most the length.
     pub fn insert(&mut self, index: usize, value: T) -> Result<(), AllocError> {
-        self.0.reserve(1, GFP_KERNEL)?;
+        self.0.reserve(1, gfp())?;
         self.0
             .insert_within_capacity(index, value)
             .map_err(|_| AllocError)
@@ -115,7 +126,7 @@ impl<T> Vec<T> {
 impl<T: Clone> Vec<T> {
     /// Appends copies of all elements of `other`.
     pub fn extend_from_slice(&mut self, other: &[T]) -> Result<(), AllocError> {
-        self.0.extend_from_slice(other, GFP_KERNEL)
+        self.0.extend_from_slice(other, gfp())
     }
 
     /// Shortens or fills up with copies of `value`.
@@ -124,7 +135,7 @@ impl<T: Clone> Vec<T> {
             self.0.truncate(len);
             return Ok(());
         };
-        self.0.reserve(more, GFP_KERNEL)?;
+        self.0.reserve(more, gfp())?;
         // Not the kernel crate's own, which asks for room again before each element.
         for place in self.0.spare_capacity_mut().iter_mut().take(more) {
             place.write(value.clone());
@@ -169,7 +180,7 @@ pub struct Box<T>(KVBox<T>);
 impl<T> Box<T> {
     /// Moves `value` to the heap.
     pub fn new(value: T) -> Result<Self, AllocError> {
-        KVBox::new(value, GFP_KERNEL).map(Self)
+        KVBox::new(value, gfp()).map(Self)
     }
 }
 
@@ -242,7 +253,7 @@ pub struct Arc<T>(sync::Arc<T>);
 impl<T> Arc<T> {
     /// Moves `value` to the heap.
     pub fn new(value: T) -> Result<Self, AllocError> {
-        sync::Arc::new(value, GFP_KERNEL).map(Self)
+        sync::Arc::new(value, gfp()).map(Self)
     }
 
     /// Whether both lead to the same value.
@@ -333,7 +344,7 @@ pub type MutexGuard<'a, T> = sync::MutexGuard<'a, T>;
 impl<T> Mutex<T> {
     /// A free lock around `value`.
     pub fn new(value: T, class: &'static LockClass) -> Result<Self, AllocError> {
-        KBox::pin_init(sync::Mutex::new(value, class.name, class.key()), GFP_KERNEL)
+        KBox::pin_init(sync::Mutex::new(value, class.name, class.key()), gfp())
             .map(Self)
             .map_err(|_| AllocError)
     }
@@ -354,12 +365,9 @@ pub type SpinLockGuard<'a, T> = sync::SpinLockGuard<'a, T>;
 impl<T> SpinLock<T> {
     /// A free lock around `value`.
     pub fn new(value: T, class: &'static LockClass) -> Result<Self, AllocError> {
-        KBox::pin_init(
-            sync::SpinLock::new(value, class.name, class.key()),
-            GFP_KERNEL,
-        )
-        .map(Self)
-        .map_err(|_| AllocError)
+        KBox::pin_init(sync::SpinLock::new(value, class.name, class.key()), gfp())
+            .map(Self)
+            .map_err(|_| AllocError)
     }
 
     /// Waits for the lock.
@@ -480,7 +488,7 @@ impl<T> RwLock<T> {
                 }),
                 value: UnsafeCell::new(value),
             }),
-            GFP_KERNEL,
+            gfp(),
         )
         .map(Self)
         .map_err(|_| AllocError)
