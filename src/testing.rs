@@ -72,6 +72,8 @@ named! {
         Settle = "settle",
         /// A memory failure has been dealt with, but for the reference to the inode; the failure mutex is held.
         FailureTold = "failure-told",
+        /// A new access or modification time is in memory; before it is stored.
+        TimesChosen = "times-chosen",
         /// A call has failed, and what was stored to the pages that it unmapped is written back.
         WrittenBack = "written-back",
         /// The mount's thread has found nothing more to do for an inode, and will let go of it.

@@ -198,9 +198,9 @@ impl Inode {
         self.aside.lock().window
     }
 
-    /// Keeps what the last allocation said.
-    pub(crate) fn set_window(&self, window: Window) {
-        self.aside.lock().window = window;
+    /// Keeps what the last allocation said. What was kept until now is the result.
+    pub(crate) fn replace_window(&self, window: Window) -> Window {
+        core::mem::replace(&mut self.aside.lock().window, window)
     }
 
     /// Preallocated blocks into which a write copies its bytes just now: nobody else may zero or convert them.

@@ -184,7 +184,9 @@ impl Journal {
     }
 
     /// Writes the record `words` (header first, padded with zeros to a multiple of 8 words, `used` of them meant), makes it
-    /// durable and calls `apply` under the lane's lock. `flush` is called when there is no room: it must do a checkpoint.
+    /// durable and calls `apply` under the lane's lock. `flush` is called when there is no room: it must do a checkpoint. The
+    /// second result is that of the device's own flush: after an error the record may be missing while what it describes is in
+    /// place, and nothing more may be changed.
     pub fn commit<M: Media>(
         &self,
         media: &M,
@@ -193,12 +195,13 @@ impl Journal {
         used: usize,
         mut flush: impl FnMut(&Self),
         apply: impl FnOnce(Seq, &[u64]),
-    ) -> Seq {
+    ) -> (Seq, Result) {
         let entries = words.get(RECORD_HEADER_WORDS..used).unwrap_or(&[]);
         let sum = entries_sum(keys, entries);
         let word0 = record_word0(entries.len());
         let exclusive = (!media.is_synchronous()).then(|| self.commit.lock());
         let size = record_size(used);
+        let mut flushed = Ok(());
         let mut seq = 0;
         let mut write = |address: u64, number: u64, words: &mut [u64]| {
             seq = number;
@@ -245,7 +248,7 @@ impl Journal {
                 // No other commit and no checkpoint can come between: the mutex is held.
                 drop(lane);
                 if !Mutant::NoDeviceFlush.active() {
-                    let _ = media.sync_device();
+                    flushed = media.sync_device();
                 }
                 let _lane = lock.lock();
                 apply(Seq(number), words);
@@ -254,7 +257,7 @@ impl Journal {
             }
             break;
         }
-        Seq(seq)
+        (Seq(seq), flushed)
     }
 
     /// The address for a record of `size` bytes in this lane, or `None` if the next segment is still needed.

@@ -644,6 +644,7 @@ impl<'a, M: Media> Transaction<'a, M> {
         if slot >= self.volume.geometry().orphan_slots {
             return Err(Error::Invalid);
         }
+        self.volume.know_orphan_slot(slot)?;
         self.work.freed_slots.push(slot)?;
         self.write_raw(self.volume.geometry().orphan_slot(slot), &[0; 8])
     }
@@ -684,7 +685,7 @@ impl<'a, M: Media> Transaction<'a, M> {
         if let Some(rest) = self.work.words.get_mut(used..padded) {
             rest.fill(0);
         }
-        let seq = volume.journal().commit(
+        let (seq, flushed) = volume.journal().commit(
             media,
             volume.keys(),
             &mut self.work.words,
@@ -698,6 +699,7 @@ impl<'a, M: Media> Transaction<'a, M> {
                 )
             },
         );
+        volume.check(flushed);
         for t in self.work.objects.iter() {
             if let (true, Object::Node(address)) = (t.created, t.object) {
                 volume.set_verified(Block::of(address), true);

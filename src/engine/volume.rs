@@ -437,6 +437,12 @@ impl<M: Media> Volume<M> {
             })
     }
 
+    pub(super) fn know_orphan_slot(&self, slot: u32) -> Result {
+        self.alloc
+            .orphans
+            .know(&self.media, &self.info.geometry, slot)
+    }
+
     pub(super) fn give_orphan_slot(&self, slot: u32) {
         self.alloc.orphans.give(slot);
     }

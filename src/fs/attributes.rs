@@ -8,9 +8,10 @@
 use super::{engine, failed, file, inner, namei, timestamp, Ochre};
 use crate::{
     engine::filesystem::{SetAttributes, Times},
+    testing::{self, Point},
     vfs::{
         attributes::{self, Changed, Details},
-        inode::{self, Flags, Locked},
+        inode::{Flags, Locked},
         rwsem::Exclusive,
         INode,
     },
@@ -79,21 +80,22 @@ impl attributes::Operations for Ochre {
         file::set_size(inode, size)
     }
 
-    fn store_times(inode: &INode<Self>, times: inode::Times, access: bool) -> Result {
-        let times = if access {
+    fn store_times(inode: &INode<Self>, access: bool) -> Result {
+        testing::pause(Point::TimesChosen);
+        let times = || {
+            let times = inode.times();
+            let (access, change) = match access {
+                true => (Some(times.atime), None),
+                false => (None, Some((times.mtime, times.ctime))),
+            };
             Times {
-                atime: Some(timestamp(times.atime)),
-                ..Times::default()
-            }
-        } else {
-            Times {
-                atime: None,
-                mtime: Some(timestamp(times.mtime)),
-                ctime: Some(timestamp(times.ctime)),
+                atime: access.map(timestamp),
+                mtime: change.map(|(mtime, _)| timestamp(mtime)),
+                ctime: change.map(|(_, ctime)| timestamp(ctime)),
             }
         };
         engine(inode)
-            .touch(inner(inode), &times, false)
+            .touch_with(inner(inode), times, false)
             .map_err(|error| failed(inode.super_block(), error))
     }
 }

@@ -161,7 +161,7 @@ fn zero(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64, keep_size: bool)
         result = unwrite(at, whole.end, new_size, &times);
     }
     if result.is_err() {
-        layout::keep(inode, whole);
+        layout::keep(inode, &faults, whole);
     }
     result?;
     if let Some(size) = new_size {
@@ -191,7 +191,7 @@ fn punch(file: &mut Exclusive<'_, Ochre>, offset: u64, end: u64) -> Result {
         .and_then(|()| zero_bytes(inode, whole.end * BLOCK, end))
         .and_then(|()| free(inode, whole));
     if result.is_err() {
-        layout::keep(inode, whole);
+        layout::keep(inode, &faults, whole);
     }
     testing::pause(Point::BlocksFreed);
     drop(faults);

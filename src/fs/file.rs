@@ -21,6 +21,7 @@ use super::inflight::InFlight;
 use super::{defer, engine, failed, fallocate, inner, layout, poison, Ochre};
 use crate::engine::filesystem::{PublishArgs, Times, WriteKind};
 use crate::engine::media::Media;
+use crate::engine::Error as EngineError;
 use crate::testing::{self, Failure, Point, Protection};
 use crate::vfs::dax::{Fault, FaultResult};
 use crate::vfs::dax_device::DaxDevice;
@@ -73,6 +74,12 @@ impl FileData for Ochre {
         } else {
             Shared::lock(inode)
         };
+        if transfer.position() >= inode.size() {
+            // Whatever is there, or cannot be.
+            drop(lock);
+            transfer.accessed();
+            return Ok(0);
+        }
         let pass = transfer.read::<ReadExtents>(&lock);
         drop(lock);
         transfer.accessed();
@@ -217,13 +224,21 @@ fn finish(
     }
     let end = transfer.position();
     if end > inode.size() {
-        if testing::fails(Failure::Finish) {
-            return Err(ENOMEM);
+        let set = match testing::fails(Failure::Finish) {
+            true => Err(EngineError::NoMemory),
+            false => engine(inode).set_size_only(inner(inode), end, &Times::default()),
+        };
+        let reached = inode.size();
+        match set {
+            Ok(()) => lock.set_size(end),
+            // What the file has grown by already is there for good.
+            Err(_) if reached > start => {
+                engine(inode).media().fence();
+                transfer.set_position(reached);
+                return Ok(reached);
+            }
+            Err(error) => return Err(failed(inode.super_block(), error)),
         }
-        engine(inode)
-            .set_size_only(inner(inode), end, &Times::default())
-            .map_err(|error| failed(inode.super_block(), error))?;
-        lock.set_size(end);
     } else if end > start && in_flight.published() != end {
         engine(inode).media().fence();
     }

@@ -263,14 +263,21 @@ fn shrink(
         faults.unmap_past(size);
         defer::left_behind(inode);
     } else {
-        keep(inode, beyond(size));
+        keep(inode, faults, beyond(size));
     }
     result.map_err(|error| failed(inode.super_block(), error))
 }
 
 /// After a call that has failed with the entries of `pages` gone: what was stored through them, and stays in the file, is made
 /// durable. The entries' dirty marks went with them, so that no later `fsync` would do it. Faults are locked out since.
-pub(super) fn keep(inode: &INode<Ochre>, pages: PageRange) {
+pub(super) fn keep(
+    inode: &INode<Ochre>,
+    faults: &InvalidateExclusive<'_, Ochre>,
+    pages: PageRange,
+) {
+    if !faults.has_deleted() {
+        return;
+    }
     let (from, to) = (FileBlock(pages.first), FileBlock(pages.end));
     let to = to.min(FileBlock::after(inode.size()));
     if let Err(error) = engine(inode).write_back(inner(inode), from, to) {

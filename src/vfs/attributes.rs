@@ -143,9 +143,9 @@ pub(crate) trait Operations: FileSystem {
     /// Sets the size of a regular file, with the inode's modification and change time.
     fn set_size(inode: &mut Exclusive<'_, Self>, size: u64) -> Result;
 
-    /// Stores times that an access changed: `times`, of which `atime` only or all but `atime`.
-    /// Need not be durable.
-    fn store_times(inode: &INode<Self>, times: Times, access: bool) -> Result;
+    /// Stores times of the inode that an access changed: `atime` only, or all but `atime`. Others may change them at the same
+    /// time. Need not be durable.
+    fn store_times(inode: &INode<Self>, access: bool) -> Result;
 }
 
 /// The tables of C functions.
@@ -259,7 +259,7 @@ impl<T: Complete> Tables<T> {
                 return to_result(dirty).map(|()| 0);
             }
             let inode = INode::<T>::from_raw(inode);
-            T::store_times(inode, inode.times(), kind == c::fs_update_time_FS_UPD_ATIME)?;
+            T::store_times(inode, kind == c::fs_update_time_FS_UPD_ATIME)?;
             Ok(0)
         })
     }

@@ -33,6 +33,7 @@ use crate::testing::{self, Failure, Point, Protection, Taken};
 use crate::vfs::dax_device::DaxDevice;
 use crate::vfs::inode::INode;
 use crate::vfs::FileSystem;
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use kernel::error::to_result;
@@ -207,6 +208,7 @@ impl<'a, T: FileSystem> Mapping<'a, T> {
         unsafe { c::ochre_invalidate_lock(self.as_ptr()) };
         InvalidateExclusive {
             mapping: *self,
+            deleted: Cell::new(false),
             _not_send: PhantomData,
         }
     }
@@ -307,6 +309,8 @@ impl<T: FileSystem> Drop for InvalidateShared<'_, T> {
 /// The lock of `mapping` is held for write, and is released on drop.
 pub(crate) struct InvalidateExclusive<'a, T: FileSystem> {
     mapping: Mapping<'a, T>,
+    /// Entries were deleted.
+    deleted: Cell<bool>,
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -377,6 +381,11 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
         self.mapping.free_empty_nodes();
     }
 
+    /// Entries have been deleted since the lock was taken.
+    pub(crate) fn has_deleted(&self) -> bool {
+        self.deleted.get()
+    }
+
     /// Deletes the entries of `pages`, of which [`Self::busy_page`] found none busy.
     pub(crate) fn delete_entries(&self, pages: PageRange) {
         if pages.is_empty() {
@@ -388,6 +397,7 @@ impl<'a, T: FileSystem> InvalidateExclusive<'a, T> {
             let found = found.max(first);
             let end = (found - found % DELETE_CHUNK + DELETE_CHUNK).min(pages.end);
             let chunk = PageRange { first: found, end };
+            self.deleted.set(true);
             // SAFETY: The mapping is live, faults are held off, and the pages are idle.
             unsafe {
                 c::dax_delete_mapping_range(self.mapping.as_ptr(), chunk.start(), chunk.last());

@@ -34,5 +34,17 @@ def left_by_write(removed):
     equal(os.pread(f, PAGE, 0), b"o" * 100 + bytes(200), "what growth shows")
 
 run(left_by_write)
+
+def counts(removed):
+    """What the file has by then is counted: a program that goes on there writes nothing twice."""
+    f = make("f", data=b"o" * 100)
+    failing("finish")
+    equal(os.pwrite(f, b"W" * 150, 50), 50, "bytes of a write across the end")
+    failing()
+    equal((os.fstat(f).st_size, os.pread(f, PAGE, 0)), (100, b"o" * 50 + b"W" * 50), "the file")
+    os.ftruncate(f, 300)
+    equal(os.pread(f, PAGE, 100), bytes(200), "what growth shows")
+
+run(counts)
 PY
 proved "blocks that a truncate had no memory to free are not written to, bytes that a failed write left behind the end are not shown"

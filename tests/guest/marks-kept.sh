@@ -21,6 +21,14 @@ def fails(failure, error, call, done=0):
         before = passed("written-back")
         call(f)
         equal(passed("written-back") - before, 0, "written back though nothing failed")
+        # Where nothing was mapped, nothing is looked for.
+        m.close()
+        g = make("g", data=bytes(8 * PAGE))
+        before = passed("written-back")
+        failing(failure)
+        refused(error, lambda: call(g), failure)
+        failing()
+        equal(passed("written-back") - before, 0, "written back though never mapped")
     return scenario
 
 run(fails("truncate", "ENOMEM", lambda f: os.ftruncate(f, PAGE)))

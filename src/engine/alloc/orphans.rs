@@ -114,6 +114,16 @@ impl OrphanSlots {
         Err(Error::NoSpace)
     }
 
+    /// Reads the piece of a slot that is about to become free. Later would be too late: between the store that empties the slot
+    /// and [`Self::give`] somebody else could read it there, take it, and then be robbed of it.
+    pub fn know<M: Media>(&self, media: &M, g: &Geometry, slot: u32) -> Result {
+        let i = usize_of(u64::from(slot) / 64);
+        match self.0.lock().pieces.get_mut(i) {
+            Some(piece) => piece.load(media, g, i),
+            None => Err(Error::Invalid),
+        }
+    }
+
     /// Makes a slot free.
     pub fn give(&self, slot: u32) {
         let mut s = self.0.lock();

@@ -110,6 +110,12 @@ impl<M: Media> Filesystem<M> {
 
     /// Sets times by single stores where that is safe, else by a small transaction. Durable on return only with `fence`.
     pub fn touch(&self, inode: &Inode, times: &Times, fence: bool) -> Result<()> {
+        self.touch_with(inode, || *times, fence)
+    }
+
+    /// As [`Self::touch`], for times that others may be changing: they are asked for when nobody else can store any, so that the
+    /// last ones to be stored are not older than others that were.
+    pub fn touch_with(&self, inode: &Inode, times: impl Fn() -> Times, fence: bool) -> Result<()> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -118,11 +124,12 @@ impl<M: Media> Filesystem<M> {
         if replayable && !Mutant::TouchEarly.active() {
             drop(edit);
             let done = self.change(inode, Purpose::Removal, |_, record| {
-                set_times(record, times);
+                set_times(record, &times());
                 Ok(())
             });
             return self.note(done);
         }
+        let times = times();
         let media = self.media();
         for (index, time) in [times.atime, times.mtime, times.ctime].iter().enumerate() {
             if let Some(time) = time {
@@ -132,7 +139,7 @@ impl<M: Media> Filesystem<M> {
                 media.write_back(address, 8);
             }
         }
-        set_times(&mut edit.core().record, times);
+        set_times(&mut edit.core().record, &times);
         if fence {
             media.fence();
         }

@@ -13,7 +13,7 @@
 //! holds what its last owner wrote there. Every transaction here that makes blocks readable says `publishes_data`.
 
 use crate::engine::alloc::policy::Purpose;
-use crate::engine::alloc::AllocRequest;
+use crate::engine::alloc::{AllocRequest, Window};
 use crate::engine::error::{Error, Result};
 use crate::engine::extent::{self, edit, widen};
 use crate::engine::filesystem::attributes::Times;
@@ -121,6 +121,9 @@ pub(super) fn grow(record: &mut InodeRecord, size: u64) -> Result {
     Ok(())
 }
 
+/// Blocks that [`Filesystem::write_back`] writes back without a break.
+const WRITE_BACK: u64 = 4096;
+
 /// Where the block at `start` should lie: as far behind the file's last extent before it as in the file.
 pub(super) fn goal(previous: Option<Extent>, start: FileBlock) -> Option<Block> {
     let extent = previous?;
@@ -152,10 +155,15 @@ impl<M: Media> Filesystem<M> {
     pub fn write_back(&self, inode: &Inode, from: FileBlock, to: FileBlock) -> Result<()> {
         let (mut at, to) = (from, to.min(FileBlock::END));
         while at < to {
-            let found = self.map(inode, at, to.0.saturating_sub(at.0))?;
-            if let MappingState::Written(block) = found.state {
-                let media = self.media();
-                media.write_back(block.address(), found.len.saturating_mul(BLOCK_SIZE));
+            let mut found = self.map(inode, at, to.0.saturating_sub(at.0))?;
+            match (self.condition(&found)?, found.state) {
+                (Condition::Intact(len), MappingState::Written(block)) => {
+                    found.len = len.min(WRITE_BACK);
+                    let media = self.media();
+                    media.write_back(block.address(), found.len.saturating_mul(BLOCK_SIZE));
+                }
+                // Nothing can be stored to what is lost.
+                (Condition::Intact(len) | Condition::Lost(len), _) => found.len = len,
             }
             at = at.plus(found.len);
             yield_now();
@@ -473,7 +481,7 @@ impl<M: Media> Filesystem<M> {
                         Err(Error::NoSpace) if want > 1 => return Err(Error::Again),
                         other => other?,
                     };
-                    inode.set_window(window);
+                    self.keep_window(inode, request.window, window);
                     let block = run.start;
                     if want > 1 && !self.is_aligned(block) {
                         return Err(Error::Again);
@@ -534,8 +542,17 @@ impl<M: Media> Filesystem<M> {
     ) -> Result<Run> {
         let request = self.request(inode, goal, start, len);
         let reservation = self.volume().reserve(&request)?;
-        inode.set_window(reservation.window());
+        self.keep_window(inode, request.window, reservation.window());
         Ok(reservation.detach())
+    }
+
+    /// The slot that an allocation has chosen, which began with the one in `before`. A write and a fault may both choose one: that
+    /// of the first is given back then.
+    fn keep_window(&self, inode: &Inode, before: Window, new: Window) {
+        let other = inode.replace_window(new);
+        if other.slot != before.slot && other.slot != new.slot {
+            self.volume().release_window(other, inode.ino());
+        }
     }
 
     /// Gives reserved blocks back.

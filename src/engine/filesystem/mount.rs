@@ -319,9 +319,8 @@ impl<M: Media> Filesystem<M> {
 
     /// Gives back the slot that the file's next blocks were to come from. Nothing on the medium changes.
     pub fn leave_window(&self, inode: &Inode) {
-        let window = inode.window();
+        let window = inode.replace_window(Window::NONE);
         if window != Window::NONE {
-            inode.set_window(Window::NONE);
             self.volume().release_window(window, inode.ino());
         }
     }

@@ -15,6 +15,7 @@ use ochre::platform::set_current_cpu;
 use ochre_sim::image;
 use ochre_sim::seed::{seed, Random};
 use ochre_sim::MemoryMedia;
+use std::sync::Barrier;
 
 const THREADS: usize = 4;
 const ROUNDS: u64 = 2500;
@@ -137,4 +138,52 @@ fn threads_leave_a_sound_filesystem() {
     }
     fs.unmount().expect("unmount");
     sound::assert_sound(fs.media(), true);
+}
+
+/// A write and a fault in one file choose slots for its blocks at the same time: the file has one in the end, and none when it is
+/// forgotten.
+#[test]
+fn no_slot_is_kept_for_a_file_that_is_gone() {
+    const SLOT: u64 = 512;
+    let seed = seed("no_slot_is_kept_for_a_file_that_is_gone");
+    let fs = Filesystem::mount(image::formatted(512 << 20), &MountOptions::default());
+    let fs = fs.expect("mount");
+    let root = fs.iget(fs.root()).expect("root");
+    for round in 0..3000 {
+        let name = format!("file-{round}");
+        let file = fs.create(&root, name.as_bytes(), &new(FileKind::Regular, round));
+        let file = file.expect("create");
+        let mut random = Random::new(seed ^ round as u64);
+        let meet = Barrier::new(2);
+        let (writes, faults): (Vec<_>, Vec<_>) = (0..20)
+            .map(|n| (2 * n * SLOT + random.below(SLOT - 1), (2 * n + 1) * SLOT))
+            .unzip();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                set_current_cpu(0);
+                for at in writes {
+                    meet.wait();
+                    let reserved = fs
+                        .reserve_write(&file, FileBlock(at), 1, 0)
+                        .expect("reserve");
+                    fs.publish(&file, reserved, 1, &PublishArgs::default())
+                        .expect("publish");
+                }
+            });
+            scope.spawn(|| {
+                set_current_cpu(1);
+                for at in faults {
+                    meet.wait();
+                    fs.fault_allocate(&file, FileBlock(at), 1).expect("fault");
+                }
+            });
+        });
+        fs.unlink(&root, name.as_bytes(), &file, Timestamp(round))
+            .expect("unlink");
+        fs.evict(&file).expect("evict");
+        let group = fs.volume().group(0).expect("group");
+        let map = &group.state.lock().map;
+        let kept: Vec<_> = (0..255).filter(|&slot| map.owner(slot) != 0).collect();
+        assert!(kept.is_empty(), "round {round}: slots {kept:?}");
+    }
 }
