@@ -6,6 +6,7 @@
 //! forms the images that a power cut may leave: for tests of when the engine does it. [`persistency`] has its rules alone.
 
 pub mod crash;
+mod delegate;
 pub mod image;
 pub mod memory;
 pub mod persistency;

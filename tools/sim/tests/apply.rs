@@ -29,37 +29,8 @@ struct Watched {
 }
 
 impl Media for Watched {
-    fn size(&self) -> u64 {
-        self.media.size()
-    }
-
-    fn read(&self, address: u64, buffer: &mut [u8]) -> Result {
-        self.media.read(address, buffer)
-    }
-
-    fn read_u64(&self, address: u64) -> Result<u64> {
-        self.media.read_u64(address)
-    }
-
-    fn store(&self, address: u64, bytes: &[u8]) {
-        self.media.store(address, bytes);
-    }
-
-    fn store_u64(&self, address: u64, value: u64) {
-        self.media.store_u64(address, value);
-    }
-
-    fn store_through(&self, address: u64, bytes: &[u8]) {
-        self.media.store_through(address, bytes);
-    }
-
-    fn zero(&self, address: u64, len: u64) {
-        self.media.zero(address, len);
-    }
-
-    fn zero_through(&self, address: u64, len: u64) {
-        self.media.zero_through(address, len);
-    }
+    ochre_sim::delegate!(media: size read read_u64 store store_u64 store_through zero zero_through);
+    ochre_sim::delegate!(media: fence drain is_synchronous phase);
 
     fn write_back(&self, address: u64, len: u64) {
         self.media.write_back(address, len);
@@ -73,23 +44,11 @@ impl Media for Watched {
         }
     }
 
-    fn fence(&self) {}
-
-    fn drain(&self) {}
-
-    fn is_synchronous(&self) -> bool {
-        self.media.is_synchronous()
-    }
-
     fn sync_device(&self) -> Result {
         match self.broken.load(Ordering::SeqCst) {
             true => Err(Error::Io),
             false => Ok(()),
         }
-    }
-
-    fn phase(&self) -> u64 {
-        self.media.phase()
     }
 }
 

@@ -47,9 +47,8 @@ impl Halfway {
 }
 
 impl Media for Halfway {
-    fn size(&self) -> u64 {
-        self.media.size()
-    }
+    ochre_sim::delegate!(media: size read_u64 store_u64 store_through zero zero_through write_back);
+    ochre_sim::delegate!(media: fence drain is_synchronous sync_device phase);
 
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result {
         let result = self.media.read(address, buffer);
@@ -63,10 +62,6 @@ impl Media for Halfway {
         result
     }
 
-    fn read_u64(&self, address: u64) -> Result<u64> {
-        self.media.read_u64(address)
-    }
-
     fn store(&self, address: u64, bytes: &[u8]) {
         if address != self.record.load(Ordering::SeqCst) || bytes.len() < 128 {
             return self.media.store(address, bytes);
@@ -76,42 +71,6 @@ impl Media for Halfway {
         self.set(Step::Half);
         self.wait(Step::Read);
         self.media.store(address + 64, rest);
-    }
-
-    fn store_u64(&self, address: u64, value: u64) {
-        self.media.store_u64(address, value);
-    }
-
-    fn store_through(&self, address: u64, bytes: &[u8]) {
-        self.media.store_through(address, bytes);
-    }
-
-    fn zero(&self, address: u64, len: u64) {
-        self.media.zero(address, len);
-    }
-
-    fn zero_through(&self, address: u64, len: u64) {
-        self.media.zero_through(address, len);
-    }
-
-    fn write_back(&self, address: u64, len: u64) {
-        self.media.write_back(address, len);
-    }
-
-    fn fence(&self) {}
-
-    fn drain(&self) {}
-
-    fn is_synchronous(&self) -> bool {
-        self.media.is_synchronous()
-    }
-
-    fn sync_device(&self) -> Result {
-        Ok(())
-    }
-
-    fn phase(&self) -> u64 {
-        self.media.phase()
     }
 }
 
